@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from handdiff_lib import rotation
@@ -96,7 +96,7 @@ class HandMotion:
 
 
 def mirror(motion: HandMotion) -> HandMotion:
-    """The same motion made by the other hand, mirrored at x = 0. Stored numbers stay, since both are right-canonical."""
+    """The same motion made by the other hand, mirrored at x = 0. Only `side` changes: storage is right-canonical."""
     return replace(motion, side="left" if motion.side == "right" else "right")
 
 
@@ -106,7 +106,7 @@ def mirror_frame(R: Float[Tensor, "t 16 3 3"], transl: Float[Tensor, "t 3"]) -> 
 
 
 def concat(motions: list[HandMotion]) -> HandMotion:
-    """The motions one after the other; fps, side, hand and frame must agree. Optional fields that one lacks are dropped.
+    """The motions one after the other; fps, side, hand and frame must agree. Optional fields that one lacks go.
 
     One shape a track becomes one a frame where the tracks differ.
     """
@@ -155,23 +155,32 @@ def fill_missing(motion: HandMotion) -> HandMotion:
 
     `valid` stays as it was, so that one can still tell. Raises MotionError when no frame is valid.
     """
-    known = motion.valid.nonzero()[:, 0]
-    if len(known) == 0:
-        raise MotionError(
-            "no valid frame: the estimator found no hand in this track; check the input or drop the track"
-        )
-    if len(known) == len(motion):
+    if not motion.valid.any():
+        raise MotionError("no valid frame: the estimator found no hand in this track; drop the track")
+    if motion.valid.all():
         return motion
-    t = torch.arange(len(motion), device=motion.R.device)
-    after = torch.searchsorted(known, t).clamp(max=len(known) - 1)
-    before = (torch.searchsorted(known, t, right=True) - 1).clamp(min=0)
-    a, b = known[before], known[after]
-    share = ((t - a) / (b - a).clamp(min=1)).clamp(0, 1).to(motion.R)
+    before, after, share = gap_ends(motion.valid)
+    share = share.to(motion.R)
     filled: dict[str, Tensor] = {
-        "R": rotation.slerp(motion.R[a], motion.R[b], share[:, None].expand(-1, 16)),
-        "transl": torch.lerp(motion.transl[a], motion.transl[b], share[:, None]),
+        "R": rotation.slerp(motion.R[before], motion.R[after], share[:, None].expand(-1, 16)),
+        "transl": torch.lerp(motion.transl[before], motion.transl[after], share[:, None]),
     }
-    filled["R"][known] = motion.R[known]
+    filled["R"][motion.valid] = motion.R[motion.valid]
     if motion.betas.ndim == 2:
-        filled["betas"] = torch.lerp(motion.betas[a], motion.betas[b], share[:, None])
+        filled["betas"] = torch.lerp(motion.betas[before], motion.betas[after], share[:, None])
     return replace(motion, **filled)
+
+
+def gap_ends(
+    valid: Bool[Tensor, "*b t"],
+) -> tuple[Int[Tensor, "*b t"], Int[Tensor, "*b t"], Float[Tensor, "*b t"]]:
+    """For every frame the valid frame at or before it, the one at or after it, and how far along it lies, in [0, 1].
+
+    Outside the first and last valid frame both ends are that frame. Every row needs a valid frame.
+    """
+    t = torch.arange(valid.shape[-1], device=valid.device).expand(valid.shape)
+    none_before, none_after = -1, valid.shape[-1]
+    before = torch.where(valid, t, none_before).cummax(-1).values
+    after = torch.where(valid, t, none_after).flip(-1).cummin(-1).values.flip(-1)
+    before, after = torch.where(before < 0, after, before), torch.where(after == none_after, before, after)
+    return before, after, (t - before).clamp(min=0) / (after - before).clamp(min=1)

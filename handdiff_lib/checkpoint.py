@@ -1,0 +1,52 @@
+"""Weights on disk: safetensors and a JSON card beside it that says what they are. Nothing is ever unpickled."""
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from handdiff_lib.denoiser import Denoiser, DenoiserConfig
+from handdiff_lib.hand import DATA
+from handdiff_lib.pyramid import Pyramid
+
+DEFAULT_WEIGHTS = DATA / "weights" / "tiny.safetensors"
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor], card: dict) -> None:
+    """Write `path` and the card `path.json`, each whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    save_file({name: t.detach().contiguous() for name, t in tensors.items()}, part)
+    os.replace(part, path)
+    part.write_text(json.dumps(card, indent=2) + "\n")
+    os.replace(part, path.with_suffix(".json"))
+
+
+def save_denoiser(path: Path, model: Denoiser, card: dict) -> None:
+    """Write a denoiser's weights (spirals included, as int16) and its card."""
+    tensors = {k: v.to(torch.int16) if "spirals" in k else v for k, v in model.state_dict().items()}
+    save_tensors(path, tensors, {"config": asdict(model.cfg)} | card)
+
+
+def load_denoiser(path: Path | None = None) -> tuple[Denoiser, dict]:
+    """A denoiser in eval mode and its card; without a path the weights that ship.
+
+    Raises FileNotFoundError when there are no such weights.
+    """
+    path = DEFAULT_WEIGHTS if path is None else Path(path)
+    if not path.is_file() or not path.with_suffix(".json").is_file():
+        raise FileNotFoundError(
+            f"weights {path} with their card {path.stem}.json not found; train some: handdiff train"
+        )
+    card = json.loads(path.with_suffix(".json").read_text())
+    tensors = load_file(path)
+    cfg = DenoiserConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in card["config"].items()})
+    levels = len(cfg.channels)
+    spirals = [tensors[f"mesh_y.convs.{k}.spirals"].long() for k in range(levels)]
+    model = Denoiser(cfg, Pyramid(spirals, [s[:, 0] for s in spirals]))
+    model.load_state_dict({k: v.long() if "spirals" in k else v for k, v in tensors.items()})
+    return model.eval(), card

@@ -1,0 +1,85 @@
+r"""What training minimises: the data term, the geometric terms and the states (DIP Eq. 4, 5; MDM Eq. 3-5).
+
+Every term is one function from tensors to one number; `LossWeights` says how they add up.
+"""
+
+from dataclasses import asdict, dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from handdiff_lib.denoiser import DECIMETRE, Prediction
+from handdiff_lib.hand import HandModel
+from handdiff_lib.synth import FREE
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Factor of each term in the sum; the names are those of `loss_terms`."""
+
+    rotation: float = 1.0
+    shape: float = 0.05
+    joints: float = 2.0
+    velocity: float = 5.0
+    state: float = 0.02
+
+
+@dataclass(frozen=True)
+class Target:
+    """The truth of a batch of windows, in the estimate's steady frame."""
+
+    R: Float[Tensor, "b t 16 3 3"]
+    betas: Float[Tensor, "b 10"]
+    state: Int[Tensor, "b t"]
+    """Index into `topology.STATES`; FREE where there is none."""
+
+
+def rotation_loss(R_hat: Float[Tensor, "b t j 3 3"], R: Float[Tensor, "b t j 3 3"]) -> Float[Tensor, ""]:
+    r"""$\lVert \hat R - R \rVert_F^2$, mean over joints (DIP Eq. 4 on matrices); an error of a radian costs 1.8."""
+    return (R_hat - R).square().sum((-1, -2)).mean()
+
+
+def joint_loss(p_hat: Float[Tensor, "b t k 3"], p: Float[Tensor, "b t k 3"]) -> Float[Tensor, ""]:
+    r"""$\lVert \hat p - p \rVert^2$ of joints in dm, mean over joints (MDM Eq. 3); 1 cm costs 0.01."""
+    return (p_hat - p).square().sum(-1).mean()
+
+
+def velocity_loss(p_hat: Float[Tensor, "b t k 3"], p: Float[Tensor, "b t k 3"]) -> Float[Tensor, ""]:
+    r"""$\lVert (\hat p_{t+1} - \hat p_t) - (p_{t+1} - p_t) \rVert^2$ in dm per frame (MDM Eq. 5); 0 for one frame."""
+    if p.shape[1] == 1:
+        return p_hat.new_zeros(())
+    return joint_loss(p_hat.diff(dim=1), p.diff(dim=1))
+
+
+def state_loss(logits: Float[Tensor, "b t 4"], state: Int[Tensor, "b t"]) -> Float[Tensor, ""]:
+    r"""Cross-entropy over labelled frames, $\frac1T \sum_t CE(c_t, \hat c_t)$ (DIP Eq. 5); 0 without labels."""
+    if (state == FREE).all():
+        return logits.new_zeros(())
+    return F.cross_entropy(logits.flatten(0, 1), state.flatten(), ignore_index=FREE)
+
+
+def loss_terms(pred: Prediction, target: Target, hand: HandModel) -> dict[str, Float[Tensor, ""]]:
+    """All terms, unweighted, by name."""
+
+    def joints(R: Tensor, betas: Tensor) -> Tensor:
+        p = hand.shape(betas[:, None]).pose(R).joints21()
+        return (p - p[..., :1, :]) * DECIMETRE
+
+    p_hat, p = joints(pred.R, pred.betas), joints(target.R, target.betas)
+    return {
+        "rotation": rotation_loss(pred.R, target.R),
+        "shape": F.mse_loss(pred.betas, target.betas),
+        "joints": joint_loss(p_hat, p),
+        "velocity": velocity_loss(p_hat, p),
+        "state": state_loss(pred.state, target.state),
+    }
+
+
+def weighted(terms: dict[str, Float[Tensor, ""]], weights: LossWeights) -> Float[Tensor, ""]:
+    """The weighted sum; KeyError when a term has no weight or a weight no term."""
+    factor = asdict(weights)
+    if factor.keys() != terms.keys():
+        raise KeyError(f"terms {sorted(terms)} and weights {sorted(factor)} must have the same names")
+    return torch.stack([factor[name] * term for name, term in terms.items()]).sum()

@@ -1,0 +1,111 @@
+r"""How far a motion is from the truth, and how much it shakes.
+
+Every function but `score` gives values per frame; the mean is the caller's. Joints are metres in the 21-joint OpenPose
+order, wrist first. The three numbers of DIP's tables are MJE (`mje_mm`), P-MJE (`p_mje_mm`) and ACCL
+(`accel_error_mm`); all are blind to where the wrist is.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from handdiff_lib import rotation
+from handdiff_lib.hand import HandModel
+from handdiff_lib.motion import HandMotion, MotionError
+
+
+def mje_mm(pred: Float[Tensor, "t k 3"], truth: Float[Tensor, "t k 3"]) -> Float[Tensor, "t"]:
+    """Mean joint error with both wrists (joint 0) put on one point, mm, averaged over joints, the wrist included."""
+    return 1000 * (_from_wrist(pred) - _from_wrist(truth)).norm(dim=-1).mean(-1)
+
+
+def p_mje_mm(pred: Float[Tensor, "t k 3"], truth: Float[Tensor, "t k 3"]) -> Float[Tensor, "t"]:
+    """Mean joint error after the best rotation, scale and shift of each frame, mm: only the pose's shape counts."""
+    return 1000 * (align(pred, truth) - truth).norm(dim=-1).mean(-1)
+
+
+def p_mje_official_mm(pred: Float[Tensor, "t k 3"], truth: Float[Tensor, "t k 3"]) -> Float[Tensor, "t"]:
+    """`p_mje_mm` where the rotation may also be a reflection, as the DexYCB and HO3D evaluators allow: never larger."""
+    return 1000 * (align(pred, truth, may_reflect=True) - truth).norm(dim=-1).mean(-1)
+
+
+def align(
+    pred: Float[Tensor, "t k 3"], truth: Float[Tensor, "t k 3"], may_reflect: bool = False
+) -> Float[Tensor, "t k 3"]:
+    r"""`pred` moved onto `truth` frame by frame: $s R (p - \bar p) + \bar g$ with the least squared error.
+
+    $R = U D V^\top$ from the SVD of $\sum_k (g_k - \bar g)(p_k - \bar p)^\top$; $D$ flips the weakest axis when needed
+    to keep $\det R = 1$. A prediction with all joints on one point goes to the centre of the truth.
+    """
+    from_centre = pred - pred.mean(-2, keepdim=True)
+    centre = truth.mean(-2, keepdim=True)
+    U, S, Vh = torch.linalg.svd((truth - centre).mT @ from_centre)
+    flip = torch.ones_like(S)
+    if not may_reflect:
+        flip[..., 2] = torch.linalg.det(U @ Vh).sign()
+    size2 = from_centre.square().sum((-1, -2)).clamp(min=torch.finfo(pred.dtype).tiny)
+    scale = (S * flip).sum(-1) / size2
+    R = U * flip[..., None, :] @ Vh
+    return scale[..., None, None] * (from_centre @ R.mT) + centre
+
+
+def accel_error_mm(pred: Float[Tensor, "t k 3"], truth: Float[Tensor, "t k 3"]) -> Float[Tensor, "t_minus_2"]:
+    """Mean difference of the joints' accelerations, mm/frame^2, wrists on one point: second differences over frames.
+
+    At 30 frames a second 1 mm/frame^2 is 0.9 m/s^2. Fewer than three frames give an empty answer.
+    """
+    return 1000 * (_from_wrist(pred) - _from_wrist(truth)).diff(n=2, dim=0).norm(dim=-1).mean(-1)
+
+
+def jitter_mm(joints: Float[Tensor, "t k 3"]) -> Float[Tensor, "t_minus_3"]:
+    """Mean length of the joints' third differences, mm/frame^3, seen from the wrist: shaking, without a truth."""
+    return 1000 * _from_wrist(joints).diff(n=3, dim=0).norm(dim=-1).mean(-1)
+
+
+def rotation_error_deg(R_pred: Float[Tensor, "t k 3 3"], R_truth: Float[Tensor, "t k 3 3"]) -> Float[Tensor, "t k"]:
+    """Geodesic angle between the rotations of each joint, degrees in [0, 180]."""
+    return rotation.angle_between(R_pred, R_truth).rad2deg()
+
+
+def second_difference_deg(R: Float[Tensor, "t k 3 3"]) -> Float[Tensor, "t_minus_2"]:
+    r"""How much the joints' turning changes from one frame to the next, degrees/frame^2, averaged over joints.
+
+    $\lVert\omega_{t+1} - \omega_t\rVert$ with $\omega_t = \log(R_t^\top R_{t+1})$. A steady turn gives 0.
+    """
+    omega = rotation.log(R[:-1].mT @ R[1:])  # (t-1, k, 3)
+    return omega.diff(dim=0).norm(dim=-1).rad2deg().mean(-1)
+
+
+def score(pred: HandMotion, truth: HandMotion, hand: HandModel) -> dict[str, float]:
+    """MJE, P-MJE, ACCL, finger angle error and finger second difference of `pred`, means over frames.
+
+    Each motion is posed with its own betas. Every frame where the truth is valid counts, whether the prediction is
+    valid there or not: fill missing frames first. Differences over time need all their frames; a track too short for
+    them scores nan. Raises MotionError when the tracks do not match.
+    """
+    for name in ("side", "fps"):
+        if getattr(pred, name) != getattr(truth, name):
+            raise MotionError(
+                f"score: {name} differs ({getattr(pred, name)} and {getattr(truth, name)}); compare tracks of one kind"
+            )
+    if len(pred) != len(truth):
+        raise MotionError(f"score: {len(pred)} frames against {len(truth)}; cut both to the same frames")
+    if not truth.valid.any():
+        raise MotionError("score: the truth has no valid frame; there is nothing to compare with")
+    seen = truth.valid
+    three = seen[:-2] & seen[1:-1] & seen[2:]
+    p, g = pred.joints(hand), truth.joints(hand)
+    unfilled = int((~p[seen].flatten(1).isfinite().all(1)).sum())
+    if unfilled:
+        raise MotionError(f"score: the prediction is NaN or inf in {unfilled} frames; fill them with fill_missing")
+    return {
+        "mje_mm": mje_mm(p[seen], g[seen]).mean().item(),
+        "p_mje_mm": p_mje_mm(p[seen], g[seen]).mean().item(),
+        "accl_mm": accel_error_mm(p, g)[three].mean().item(),
+        "finger_deg": rotation_error_deg(pred.R[seen, 1:], truth.R[seen, 1:]).mean().item(),
+        "finger_second_difference_deg": second_difference_deg(pred.R[:, 1:])[three].mean().item(),
+    }
+
+
+def _from_wrist(joints: Float[Tensor, "t k 3"]) -> Float[Tensor, "t k 3"]:
+    return joints - joints[:, :1]

@@ -1,5 +1,7 @@
 """Build the book: run the notebooks that _toc.yml names, two at a time, then make the site in _build/html.
 
+The executed copies and the figure of the first page go to book/nb, which is not in the repository.
+
 python book/build.py            everything
 python book/build.py 01 03      run only these notebooks again, then make the site
 """
@@ -10,6 +12,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -27,11 +30,31 @@ def main(only: list[str]) -> int:
     if failed:
         print(f"book: {', '.join(failed)} failed; its last lines are above", file=sys.stderr)
         return 1
-    print("book: making the site")
-    site = [sys.executable, "-m", "jupyter_book", "build", ".", "-W", "--keep-going", "--quiet"]
+    write_opening(BUILT / "opening.html")
+    print("book: making the site", flush=True)
+    tool = Path(sys.executable).with_name("jupyter-book")
+    site = [str(tool), "build", ".", "-W", "--keep-going", "--quiet"]
     code = subprocess.run(site, cwd=ROOT, env=ENVIRONMENT).returncode
     print("book: open _build/html/index.html" if code == 0 else "book: the site has warnings, see above")
     return code
+
+
+def write_opening(path: Path) -> None:
+    """The figure of the first page: what an estimator would say of a motion, beside the motion."""
+    import torch
+
+    from handdiff_lib.hand import load_hand
+    from handdiff_lib.perturb import NoiseConfig, perturb
+    from handdiff_lib.scene import div
+    from handdiff_lib.synth import synthesize
+    from handdiff_lib.view import player
+
+    hand = load_hand()
+    truth = synthesize(hand, seed=3, frames=120).motion
+    generator = torch.Generator().manual_seed(0)
+    said = perturb(truth.R[None], truth.betas[None], hand, NoiseConfig.hamer_like(), torch.ones(1), generator)
+    estimate = replace(truth, R=said.R[0], valid=said.valid[0])
+    path.write_text(div(player({"before": estimate, "truth": truth}, hand)))
 
 
 def run(name: str) -> bool:

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from handdiff_lib.denoiser import Denoiser, DenoiserConfig
-from handdiff_lib.hand import DATA
+from handdiff_lib.hand import DATA, InputError
 from handdiff_lib.pyramid import Pyramid
 
 DEFAULT_WEIGHTS = DATA / "weights" / "tiny.safetensors"
@@ -35,13 +35,11 @@ def save_denoiser(path: Path, model: Denoiser, card: dict) -> None:
 def load_denoiser(path: Path | None = None) -> tuple[Denoiser, dict]:
     """A denoiser in eval mode and its card; without a path the weights that ship.
 
-    Raises FileNotFoundError when there are no such weights.
+    Raises InputError when there are no such weights.
     """
     path = DEFAULT_WEIGHTS if path is None else Path(path)
     if not path.is_file() or not path.with_suffix(".json").is_file():
-        raise FileNotFoundError(
-            f"weights {path} with their card {path.stem}.json not found; train some: handdiff train"
-        )
+        raise InputError(f"weights {path} with their card {path.stem}.json not found; train some: handdiff train")
     card = json.loads(path.with_suffix(".json").read_text())
     tensors = load_file(path)
     cfg = DenoiserConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in card["config"].items()})

@@ -27,6 +27,10 @@ DATA = _HERE / "data" if (_HERE / "data").is_dir() else _HERE.parent / "data"
 OPEN_HAND = DATA / "hand" / "openhand.npz"
 
 
+class InputError(ValueError):
+    """Input that cannot be used; the message is one line with what is wrong and the cure."""
+
+
 @dataclass(frozen=True)
 class HandModel:
     """A hand's arrays, right hand, as in a MANO file."""
@@ -144,13 +148,11 @@ def load_hand(path: str | Path | None = None) -> HandModel:
     `handdiff hand import` makes such a file from a licensed MANO pickle. The name is the file's stem
     (`open` for `openhand.npz`).
 
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: a key is missing or has the wrong shape; the message names it.
+    Raises InputError when there is no such file, or a key is missing or has the wrong shape.
     """
     path = OPEN_HAND if path is None else Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"hand file {path} not found; make one with: handdiff hand import MANO_RIGHT.pkl")
+        raise InputError(f"hand file {path} not found; make one with: handdiff hand import MANO_RIGHT.pkl")
     with np.load(path, allow_pickle=False) as arrays:
         name = "open" if path.stem == "openhand" else path.stem
         return hand_from_arrays({key: arrays[key] for key in arrays.files if key in _SHAPES}, name)
@@ -172,9 +174,9 @@ def hand_from_arrays(arrays: dict[str, np.ndarray], name: str) -> HandModel:
     """A float32 HandModel from arrays with MANO's keys; a missing or misshapen one is named."""
     for key, shape in _SHAPES.items():
         if key not in arrays:
-            raise ValueError(f"hand {name}: key {key!r} is missing; a MANO-style file needs {', '.join(_SHAPES)}")
+            raise InputError(f"hand {name}: key {key!r} is missing; a MANO-style file needs {', '.join(_SHAPES)}")
         if arrays[key].shape != shape:
-            raise ValueError(f"hand {name}: {key} has shape {arrays[key].shape}, expected {shape}")
+            raise InputError(f"hand {name}: {key} has shape {arrays[key].shape}, expected {shape}")
     values = {k: torch.as_tensor(np.asarray(arrays[k], np.float32)) for k in _SHAPES if k != "f"}
     faces = torch.as_tensor(np.asarray(arrays["f"], np.int64))
     return HandModel(name=name, faces=faces, **values)

@@ -32,19 +32,15 @@ _ABOVE = torch.cat([torch.zeros(5, 1, dtype=torch.long), _CHAINS[:, :2]], dim=1)
 def _finger(resting: int) -> list:
     """Three rows, one a joint, of (lowest, highest, softness) in degrees for twist, abduction, flexion.
 
-    Flexion ranges are the clinical ones with about ten degrees of slack; the outer joints are hinges. `resting` is
-    the abduction of a half closed hand: the rest pose splays the fingers more.
+    Flexion ranges are the clinical ones with about ten degrees of slack, counted from the rest pose, in which the
+    thumb is bent by 18 degrees; outer joints are hinges. `resting` is the abduction of a half closed hand.
     """
     knuckle = [(0, 0, 6), (resting, resting, 20), (-35, 100, 5)]
     return [knuckle, [*_HINGE, (-8, 115, 5)], [*_HINGE, (-12, 95, 5)]]
 
 
 _HINGE = [(0, 0, 5), (0, 0, 5)]
-_THUMB = [
-    [(0, 0, 6), (10, 10, 20), (-25, 50, 5)],
-    [*_HINGE, (-35, 60, 5)],  # at rest it is bent by 18 degrees
-    [*_HINGE, (-30, 95, 5)],
-]
+_THUMB = [[(0, 0, 6), (10, 10, 20), (-25, 50, 5)], [*_HINGE, (-35, 60, 5)], [*_HINGE, (-30, 95, 5)]]
 _LIMITS = torch.deg2rad(torch.tensor([_THUMB] + [_finger(resting) for resting in (0, 2, 4, 10)], dtype=torch.float64))
 
 _HUBER = 2.5  # in units of sigma
@@ -88,8 +84,8 @@ def fit_joints(
     Raises:
         MotionError: no valid frame, or the hand is not of a hand's size in metres.
     """
-    known = joints.isfinite().all(-1).all(-1)
-    known = (known if valid is None else known & valid).nonzero()[:, 0]
+    finite = joints.isfinite().all(-1).all(-1)
+    known = (finite if valid is None else finite & valid).nonzero()[:, 0]
     if len(known) == 0:
         raise MotionError("no valid frame among the keypoints: the detector found no hand; check the input")
     target = joints[known]
@@ -109,13 +105,10 @@ def fit_joints(
     fit = _start(problem, some, betas)
     for _ in range(3):  # noise and shape in turn: exact keypoints show themselves only once the shape fits
         fit = _solve(problem, some, _look(problem, some, fit), fit_shape)
-        sigma = (fit.points - some).norm(dim=-1).median().clamp(*_NOISE).item()
-        problem = replace(problem, sigma=sigma)
+        problem = replace(problem, sigma=(fit.points - some).norm(dim=-1).median().clamp(*_NOISE).item())
     betas = fit.betas[0]
 
-    fit = _solve(problem, target, _start(problem, target, betas))
-    fit = _from_neighbours(problem, target, fit)
-
+    fit = _from_neighbours(problem, target, _solve(problem, target, _start(problem, target, betas)))
     last = (torch.searchsorted(known, torch.arange(len(joints), device=known.device), right=True) - 1).clamp(min=0)
     residual = joints.new_zeros(len(joints))
     residual[known] = (fit.points - target).norm(dim=-1).mean(-1)
@@ -271,10 +264,9 @@ def _step(
     F = finger @ finger.mT
     F.diagonal(dim1=-2, dim2=-1).add_((is_held / soft**2).flatten(2))
     C = finger @ beyond.mT
-    u = finger @ error[:, 1:].unflatten(1, (5, 4))[:, :, 1:].flatten(2)[..., None]
-    u = u + (strain / soft).flatten(2)[..., None]
-    P = palm @ palm.mT
-    v = palm @ error.flatten(1)[..., None]
+    error_finger = error[:, 1:].unflatten(1, (5, 4))[:, :, 1:].reshape(-1, 5, 9, 1)
+    u = finger @ error_finger + (strain / soft).reshape(-1, 5, 9, 1)
+    P, v = palm @ palm.mT, palm @ error.flatten(1)[..., None]
     if with_shape:
         excess = fit.betas - fit.betas.clamp(-_SHAPE_BOUND, _SHAPE_BOUND)
         P[:, 6:, 6:] += torch.diag_embed(_SHAPE_PULL + _SHAPE_HOLD * (excess != 0))
@@ -289,13 +281,10 @@ def _step(
     betas = torch.linalg.solve_ex(shape[:, :-1], shape[:, -1]).result
     p = torch.cat([Y[..., -1] - Y[..., :-1] @ betas, betas.expand(len(Y), -1)], dim=-1)
     f = X[..., -1] - (X[..., :-1] @ p[:, None, :, None])[..., 0]
-    return replace(
-        fit,
-        angles=fit.angles - f.unflatten(-1, (3, 3)),
-        root=rotation.exp(-p[:, :3]) @ fit.root,
-        transl=fit.transl - p[:, 3:6],
-        betas=fit.betas - p[:, 6:] if with_shape else fit.betas,
-    )
+    if with_shape:
+        fit = replace(fit, betas=fit.betas - p[:, 6:])
+    angles, root = fit.angles - f.unflatten(-1, (3, 3)), rotation.exp(-p[:, :3]) @ fit.root
+    return replace(fit, angles=angles, root=root, transl=fit.transl - p[:, 3:6])
 
 
 def _shape_slope(hand: HandModel, R_world: Float[Tensor, "t 16 3 3"]) -> Float[Tensor, "t 21 3 10"]:
@@ -321,8 +310,8 @@ def _from_neighbours(problem: _Problem, target: Float[Tensor, "t 21 3"], fit: _F
     if len(sound) == 0 or len(doubtful) == 0:
         return fit
     place = torch.searchsorted(sound, doubtful)
-    for source in (sound[(place - 1).clamp(min=0)], sound[place.clamp(max=len(sound) - 1)]):
-        start = replace(fit[source], transl=fit.transl[doubtful])
+    for near in ((place - 1).clamp(min=0), place.clamp(max=len(sound) - 1)):
+        start = replace(fit[sound[near]], transl=fit.transl[doubtful])
         new = _solve(problem, target[doubtful], _look(problem, target[doubtful], start))
         is_better = new.cost < fit.cost[doubtful]
         fit.put(doubtful[is_better], new[is_better])

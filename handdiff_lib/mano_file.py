@@ -13,8 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from handdiff_lib.hand import _SHAPES, hand_from_arrays
-from handdiff_lib.motion import MotionError
+from handdiff_lib.hand import _SHAPES, InputError, hand_from_arrays
 from handdiff_lib.storage import write_whole
 
 _CURE = "take MANO_RIGHT.pkl from mano.is.tue.mpg.de"
@@ -89,38 +88,38 @@ class _Reader(pickle.Unpickler):
     """An unpickler that knows `_NAMES` and no other."""
 
     def find_class(self, module, name):
-        """The record for a name; MotionError for any name that is not on the list."""
+        """The record for a name; InputError for any name that is not on the list."""
         full = f"{module}.{name}"
         if full not in _NAMES:
             shown = full.encode("unicode_escape").decode()[:80]  # a name may hold line breaks and terminal codes
-            raise MotionError(f"refused, nothing was run: it asks to run {shown}, which no MANO file needs")
+            raise InputError(f"refused, nothing was run: it asks to run {shown}, which no MANO file needs")
         return _NAMES[full]
 
 
 def read_mano_pickle(path: str | Path) -> dict[str, np.ndarray]:
     """The arrays of a `MANO_RIGHT.pkl` under MANO's keys: float32, faces uint32.
 
-    Raises MotionError, with the cure, for a file that asks to run anything, is cut short, is no MANO file, or holds
+    Raises InputError, with the cure, for a file that asks to run anything, is cut short, is no MANO file, or holds
     the left hand.
     """
     path = Path(path)
     if not path.is_file():
-        raise MotionError(f"input {path} not found; {_CURE} (free for research, after registration)")
+        raise InputError(f"input {path} not found; {_CURE} (free for research, after registration)")
     if "LEFT" in path.name.upper() and "RIGHT" not in path.name.upper():
-        raise MotionError(f"{path} is the left hand; import MANO_RIGHT.pkl: left hands are mirrored right ones")
+        raise InputError(f"{path} is the left hand; import MANO_RIGHT.pkl: left hands are mirrored right ones")
     try:
         content = _Reader(io.BytesIO(path.read_bytes()), encoding="latin1").load()
         if not isinstance(content, dict):
             raise TypeError(f"it holds a {type(content).__name__}, not a table of arrays")
         arrays = {key: _numbers(content[key], key) for key in _SHAPES if key in content}
         hand_from_arrays(arrays, path.stem)
-    except MotionError as error:
-        raise MotionError(f"{path}: {error}; {_CURE}") from None
+    except InputError as error:
+        raise InputError(f"{path}: {error}; {_CURE}") from None
     except Exception as error:  # a damaged pickle may raise anything, since it is damaged at any place
-        raise MotionError(f"{path} is no readable MANO pickle ({_one_line(error)}); {_CURE}") from None
+        raise InputError(f"{path} is no readable MANO pickle ({_one_line(error)}); {_CURE}") from None
     joints = arrays["J_regressor"] @ arrays["v_template"]
     if joints[4, 0] > joints[0, 0]:  # the middle knuckle; fingers of the right hand point along -x
-        raise MotionError(f"{path} holds a left hand; import MANO_RIGHT.pkl: left hands are mirrored right ones")
+        raise InputError(f"{path} holds a left hand; import MANO_RIGHT.pkl: left hands are mirrored right ones")
     return arrays
 
 

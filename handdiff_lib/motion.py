@@ -12,13 +12,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from handdiff_lib import rotation
-from handdiff_lib.hand import HandModel, PosedHand
+from handdiff_lib.hand import HandModel, InputError, PosedHand
 
 Side = Literal["right", "left"]
 
 
-class MotionError(ValueError):
-    """Input that cannot be used; the message is one line with what is wrong and the cure."""
+class MotionError(InputError):
+    """A motion, or a file of one, that cannot be used."""
 
 
 @dataclass(frozen=True)

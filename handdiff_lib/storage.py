@@ -7,6 +7,7 @@ refined track came from is kept beside it as `right.before`. The names `left`, `
 import os
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import fields
@@ -80,11 +81,14 @@ def read_npz(path: str | Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise MotionError(f"input {path} not found; check the path")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
+        with path.open("rb") as file:
+            arrays = np.load(file, allow_pickle=False)
+            if isinstance(arrays, np.ndarray):
                 raise MotionError(f"{path} is a single array, not an .npz; rename it to .npy if it holds keypoints")
-            return {key: file[key] for key in file.files}
-    except (zipfile.BadZipFile, EOFError, OSError) as error:
+            return {key: arrays[key] for key in arrays.files}
+    except MotionError:
+        raise
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
         raise MotionError(f"{path} is not a readable .npz (cut short or damaged: {error}); copy it again") from None
     except ValueError as error:
         raise MotionError(f"{path} holds python objects, which are never loaded; save plain arrays ({error})") from None
@@ -121,7 +125,7 @@ def _track(arrays: dict[str, np.ndarray], name: str, where: str) -> HandMotion:
                 continue
             raise MotionError(f"{where}: {field.name} is missing; a HandMotion needs it (see the notation page)")
         if field.name in _TEXT:
-            values[field.name] = str(array)
+            values[field.name] = _text(str(array), field.name, where)
         elif field.name == "fps":
             if array.shape != () or not np.issubdtype(array.dtype, np.number):
                 raise MotionError(f"{where}: fps expected one number, found {array.dtype} of shape {array.shape}")
@@ -132,6 +136,14 @@ def _track(arrays: dict[str, np.ndarray], name: str, where: str) -> HandMotion:
     motion = HandMotion(**values)
     check_motion(motion, where)
     return motion
+
+
+def _text(value: str, name: str, where: str) -> str:
+    """The value, when it is one of those allowed."""
+    allowed = _TEXT[name]
+    if allowed and value not in allowed:
+        raise MotionError(f"{where}: {name} expected {' or '.join(allowed)}, found {value!r}")
+    return value
 
 
 def _tensor(array: np.ndarray, name: str, where: str) -> torch.Tensor:
@@ -163,10 +175,8 @@ def _check_shapes(values: dict[str, object], where: str) -> None:
 
 def check_motion(motion: HandMotion, where: str = "motion") -> None:
     """Raise MotionError unless the values make sense; frames that are not valid may hold anything finite or not."""
-    for name, allowed in _TEXT.items():
-        value = getattr(motion, name)
-        if allowed and value not in allowed:
-            raise MotionError(f"{where}: {name} expected {' or '.join(allowed)}, found {value!r}")
+    for name in _TEXT:
+        _text(getattr(motion, name), name, where)
     if not (0 < motion.fps < 10_000):
         raise MotionError(f"{where}: fps expected a number between 0 and 10000, found {motion.fps}")
     if len(motion) == 0:
@@ -187,9 +197,10 @@ def check_motion(motion: HandMotion, where: str = "motion") -> None:
         off = (R.mT @ R - eye).abs().amax((-1, -2))
         off = torch.where(torch.linalg.det(R) < 0, torch.full_like(off, 2.0), off).amax(-1)
         if (off > 1e-3).any():
+            worst = int(motion.valid.nonzero()[off.argmax()])
             raise MotionError(
                 f"{where}: R expected rotation matrices, found {int((off > 1e-3).sum())} frames that are not "
-                f"(frame {int(off.argmax())} is off by {float(off.max()):.2g}); normalise them first"
+                f"(frame {worst} is off by {float(off.max()):.2g}); normalise them first"
             )
     if motion.confidence is not None and ((motion.confidence < 0) | (motion.confidence > 1)).any():
         raise MotionError(

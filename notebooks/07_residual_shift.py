@@ -43,13 +43,14 @@ seed = 0
 # Drag the slider: a thousand walkers leave the truth together and end as a cloud around the estimate.
 
 # %%
+from functools import partial
 from math import radians
 
 import torch
 
 from handdiff_lib.diffusion import residual_shift
 
-generator = torch.Generator().manual_seed(seed)
+randn = partial(torch.randn, generator=torch.Generator().manual_seed(seed))
 truth = torch.tensor([60.0, 0.0]).deg2rad()
 estimate = torch.tensor([25.0, 20.0]).deg2rad()
 
@@ -58,7 +59,7 @@ x0, y = truth.expand(1000, 2), estimate.expand(1000, 2)
 walk = [x0]
 for step in range(1, N + 1):
     n = torch.full((1000,), step)
-    walk.append(shift.forward_step(walk[-1], x0, y, n, torch.randn(1000, 2, generator=generator)))
+    walk.append(shift.forward_step(walk[-1], x0, y, n, randn(1000, 2)))
 
 # %% tags=["hide-input", "nbval-ignore-output"]
 import plotly.graph_objects as go
@@ -82,9 +83,11 @@ def scene(n):
     ]
 
 
-fig = light(go.Figure(scene(0)), height=520)
+fig = light(go.Figure(scene(N)), height=520)
 fig.update_layout(xaxis=dict(range=[-35, 90], title="bend (°)"), yaxis=dict(range=[-35, 60], title="spread (°)"))
-show(frames_slider(fig, [go.Frame(data=scene(n), name=str(n)) for n in range(N + 1)], "n =", 250))
+frames_slider(fig, [go.Frame(data=scene(n), name=str(n)) for n in range(N + 1)], "n =", 250)
+fig.layout.sliders[0].active = N
+show(fig)
 
 # %% [markdown]
 # Look at the middle of the cloud: it slides along a straight line from the truth to the estimate.
@@ -125,7 +128,7 @@ def shift_by_hand(x0, y, eta, kappa, noise):
     return x0 + eta * (y - x0) + kappa * eta**0.5 * noise
 
 
-noise = torch.randn(1000, 2, generator=generator)
+noise = randn(1000, 2)
 for step in range(N + 1):
     n = torch.full((1000,), step)
     by_hand = shift_by_hand(x0, y, shift.eta[step].item(), shift.kappa, noise)
@@ -141,7 +144,8 @@ print(" n   walked: mean, width    formula: mean, width")
 for step in range(0, N + 1, 3):
     bend = walk[step][:, 0].rad2deg()
     mean = (truth + shift.eta[step] * (estimate - truth))[0].rad2deg()
-    print(f"{step:2d} {bend.mean():14.0f}° {bend.std():5.0f}° {mean:16.0f}° {shift.noise_std[step].rad2deg():5.0f}°")
+    std = shift.noise_std[step].rad2deg()
+    print(f"{step:2d} {bend.mean():14.0f}° {bend.std():5.0f}° {mean:16.0f}° {std:5.0f}°")
 
 # %% [markdown]
 # ## The schedule
@@ -187,11 +191,13 @@ def panels(step):
 
 
 fig = make_subplots(2, 2, subplot_titles=list(clouds), horizontal_spacing=0.06, vertical_spacing=0.12)
-for k, trace in enumerate(panels(1)):
+for k, trace in enumerate(panels(2)):
     fig.add_trace(trace, row=k // 4 + 1, col=k // 2 % 2 + 1)
 fig.update_xaxes(range=[-25, 85]).update_yaxes(range=[-30, 50])
 light(fig, height=640).update_layout(showlegend=False)
-show(frames_slider(fig, [go.Frame(data=list(panels(n)), name=str(n)) for n in range(1, 5)], "n =", 600))
+frames_slider(fig, [go.Frame(data=list(panels(n)), name=str(n)) for n in range(1, 5)], "n =", 600)
+fig.layout.sliders[0].active = 1
+show(fig)
 
 # %% [markdown]
 # Look at $n = 2$.
@@ -217,9 +223,9 @@ from handdiff_lib.diffusion import decode, encode
 from handdiff_lib.hand import load_hand
 
 hand = load_hand()
-bend = torch.zeros(16, 3)
-bend[1:13, 2] = torch.tensor([45.0, 55.0, 35.0]).repeat(4).deg2rad()  # a loose grasp; +z closes the fingers
-wrong = 14 * torch.randn(16, 3, generator=generator).deg2rad()
+bend = torch.zeros(16, 3)  # a loose grasp; +z closes the fingers
+bend[1:13, 2] = torch.tensor([45.0, 55.0, 35.0]).repeat(4).deg2rad()
+wrong = 14 * randn(16, 3).deg2rad()
 R_x = rotation.exp(bend)
 R_y = R_x @ rotation.exp(wrong)
 
@@ -235,10 +241,9 @@ torch.testing.assert_close(decode(origin, R_y), R_y)
 
 # %%
 steps = torch.arange(official.N + 1)
-many = (len(steps), 16, 3)
-noise = torch.randn(many, generator=generator)
-shifted = official.forward_marginal(r.expand(many), origin.expand(many), steps, torch.zeros(many))
-noisy = official.forward_marginal(r.expand(many), origin.expand(many), steps, noise)
+ends = r.expand(5, 16, 3), origin.expand(5, 16, 3)
+shifted = official.forward_marginal(*ends, steps, torch.zeros(5, 16, 3))
+noisy = official.forward_marginal(*ends, steps, randn(5, 16, 3))
 
 # %% tags=["hide-input", "nbval-ignore-output"]
 from handdiff_lib.view import hand_figure, show
@@ -248,7 +253,10 @@ pair = [hand.mean_shape().pose(decode(walked, R_y)).skin() for walked in (shifte
 both = torch.cat([pair[0] + aside, pair[1] - aside], dim=1)
 faces = torch.cat([hand.faces, hand.faces + len(hand.v_template)])
 labels = [f"{n}" for n in range(official.N)] + [f"{official.N}, around the estimate"]
-show(hand_figure(both, faces, fps=2, labels=["0, the truth", *labels[1:]], label="n ="))
+fig = hand_figure(both, faces, fps=2, labels=["0, the truth", *labels[1:]], label="n =")
+fig.data[0].update(fig.frames[2].data[0].to_plotly_json())
+fig.layout.sliders[0].active = 2
+show(fig)
 
 # %% [markdown]
 # How far is the right hand from the truth?
@@ -258,10 +266,11 @@ show(hand_figure(both, faces, fps=2, labels=["0, the truth", *labels[1:]], label
 from handdiff_lib.metrics import mje_mm
 
 true_joints = hand.mean_shape().pose(R_x).joints21().expand(200, 21, 3)
+ends = r.expand(200, 16, 3), origin.expand(200, 16, 3)
 print(" n   mm from the truth")
 for step in range(official.N + 1):
-    draws = torch.randn(200, 16, 3, generator=generator)
-    xn = official.forward_marginal(r.expand(200, 16, 3), origin.expand(200, 16, 3), torch.full((200,), step), draws)
+    n = torch.full((200,), step)
+    xn = official.forward_marginal(*ends, n, randn(200, 16, 3))
     joints = hand.mean_shape().pose(decode(xn, R_y)).joints21()
     print(f"{step:2d} {mje_mm(joints, true_joints).mean():8.0f}")
 
@@ -291,7 +300,8 @@ for step in range(official.N + 1):
 
 # %%
 narrow = residual_shift(kappa=official.kappa / 2)
-print("widest at n =", narrow.noise_std.argmax().item(), "with", f"{narrow.noise_std.max().rad2deg():.1f}°")
+widest = narrow.noise_std.argmax()
+print(f"widest at n = {widest}, with {narrow.noise_std[widest].rad2deg():.1f}°")
 
 # %% [markdown]
 # ````{solution-end}
@@ -317,10 +327,8 @@ print("widest at n =", narrow.noise_std.argmax().item(), "with", f"{narrow.noise
 
 # %%
 m, n = 3, 9
-jump = shift.eta[n] - shift.eta[m]
-ended = (
-    walk[m] + jump.float() * (y - x0) + shift.kappa * jump.sqrt().float() * torch.randn(1000, 2, generator=generator)
-)
+jump = (shift.eta[n] - shift.eta[m]).item()
+ended = walk[m] + jump * (y - x0) + shift.kappa * jump**0.5 * randn(1000, 2)
 assert abs(ended.std(0) - walk[n].std(0)).max().rad2deg() < 1
 
 # %% [markdown]
@@ -353,7 +361,8 @@ def schedule(N, power, eta_1, eta_N):
 
 for N_, power_ in [(1, 0.1), (4, 0.1), (4, 0.3), (15, 0.3)]:
     library = residual_shift(N_, power=power_).eta
-    torch.testing.assert_close(torch.tensor(schedule(N_, power_, 0.001, 0.999), dtype=torch.float64), library)
+    ours = torch.tensor(schedule(N_, power_, 0.001, 0.999), dtype=torch.float64)
+    torch.testing.assert_close(ours, library)
 
 # %% [markdown]
 # ````{solution-end}
@@ -383,11 +392,12 @@ from handdiff_lib.perturb import NoiseConfig, perturb
 from handdiff_lib.synth import synthesize
 
 clips = torch.stack([synthesize(hand, seed=k, frames=64).motion.R for k in range(8)])
-for name, config in {"HaMeR-like": NoiseConfig.hamer_like(), "K-Hand-like": NoiseConfig.khand_like()}.items():
-    guess = perturb(clips, torch.zeros(8, 10), hand, config, torch.ones(8), generator)
-    e = encode(clips, guess.R).rad2deg()
-    wrist, fingers = e[:, :, 0], e[:, :, 1:]
-    print(f"{name:12s} wrist {wrist.square().mean().sqrt():5.1f}°   fingers {fingers.square().mean().sqrt():5.1f}°")
+generator = torch.Generator().manual_seed(seed)
+for like in (NoiseConfig.hamer_like, NoiseConfig.khand_like):
+    guess = perturb(clips, torch.zeros(8, 10), hand, like(), torch.ones(8), generator)
+    squared = encode(clips, guess.R).rad2deg().square()
+    wrist, fingers = squared[:, :, 0].mean().sqrt(), squared[:, :, 1:].mean().sqrt()
+    print(f"{like.__name__:12s} wrist {wrist:5.1f}°   fingers {fingers:5.1f}°")
 
 # %% [markdown]
 # Residuals of this size are well inside 15°.

@@ -75,9 +75,13 @@ def ideal_denoiser(shift):
 
 
 # %%
+def walk_back(rule, shift, seen):
+    """All steps of one walk for each of the estimates `seen` (b, frames)."""
+    return list(sample(ideal_denoiser(shift), seen, shift, rule, seeded_noise(generator)))
+
+
 shift = residual_shift()
-denoise = ideal_denoiser(shift)
-walk = list(sample(denoise, estimate[None], shift, "posterior", seeded_noise(generator)))
+walk = walk_back("posterior", shift, estimate[None])
 
 # %% tags=["hide-input", "nbval-ignore-output"]
 import plotly.graph_objects as go
@@ -103,8 +107,8 @@ fig.update_layout(xaxis_title="frame", yaxis=dict(title="bend, from a half-close
 show(frames_slider(fig, [go.Frame(data=scene(step), name=str(step.n)) for step in walk], "n =", 900))
 
 # %% [markdown]
-# Look at the grey points: they close in on the green line.
-# Look at the blue line: it is smooth from the start, and changes less and less.
+# Look at the blue line: it is smooth from the start, near the truth, and changes little.
+# Look at the grey points: they close in on it.
 
 # %% [markdown]
 # ## One step back
@@ -123,9 +127,9 @@ show(frames_slider(fig, [go.Frame(data=scene(step), name=str(step.n)) for step i
 # The variances add up to $\kappa^2(\eta_{n-1} + \alpha_n) = \kappa^2 \eta_n$, so
 #
 # $$ \text{mean} = \frac{\alpha_n\,(x_0 + \eta_{n-1} e) + \eta_{n-1}\,(x_n - \alpha_n e)}{\eta_n}
-#   = \frac{\alpha_n}{\eta_n}\, x_0 + \frac{\eta_{n-1}}{\eta_n}\, x_n ,
-#   \qquad
-#   \text{variance} = \kappa^2\, \frac{\eta_{n-1}\,\alpha_n}{\eta_n} . $$
+#   = \frac{\alpha_n}{\eta_n}\, x_0 + \frac{\eta_{n-1}}{\eta_n}\, x_n , $$
+#
+# $$ \text{variance} = \kappa^2\, \frac{\eta_{n-1}\,\alpha_n}{\eta_n} . $$
 #
 # The two terms with $e$ cancel.
 # The estimate has dropped out: given $x_n$ and $x_0$, it has nothing more to say.
@@ -141,10 +145,12 @@ for n in range(2, shift.N + 1):
     past = -0.5 * (grid - x0 - before * e) ** 2 / (shift.kappa**2 * before)
     future = -0.5 * (xn - grid - alpha * e) ** 2 / (shift.kappa**2 * alpha)
     weight = torch.softmax(past + future, 0)
-    mean, step = (weight * grid).sum(), torch.tensor([n])
+    mean = (weight * grid).sum()
     std = (weight * (grid - mean) ** 2).sum().sqrt()
-    ours = [shift.reverse_step(*torch.tensor([[xn], [x0]]).double(), step, torch.tensor([z]).double()) for z in (0, 1)]
-    numbers = torch.stack([mean, std, ours[0][0], (ours[1] - ours[0])[0]]).rad2deg()
+    here, there, zero = torch.tensor([[xn], [x0], [0.0]]).double()
+    by_formula = shift.reverse_step(here, there, torch.tensor([n]), zero)
+    spread = shift.reverse_step(here, there, torch.tensor([n]), zero + 1) - by_formula
+    numbers = torch.stack([mean, std, by_formula[0], spread[0]]).rad2deg()
     print("{:2d} {:11.2f} {:6.2f} {:15.2f} {:6.2f}".format(n, *numbers.tolist()))
 
 # %% [markdown]
@@ -173,8 +179,9 @@ for n in range(2, shift.N + 1):
 # %%
 walks, eight = {}, residual_shift(8, power=0.3)
 for rule in ("posterior", "deterministic", "renoise"):
-    steps = list(sample(ideal_denoiser(eight), estimate.expand(30, -1), eight, rule, seeded_noise(generator)))
-    walks[rule] = torch.stack([step.xn for step in steps] + [steps[-1].x0])[..., 30].rad2deg()  # (9, 30)
+    steps = walk_back(rule, eight, estimate.expand(30, -1))
+    positions = torch.stack([step.xn for step in steps] + [steps[-1].x0])
+    walks[rule] = positions[..., 30].rad2deg()  # (9, 30): frame 30 of each walk
 
 # %% tags=["hide-input", "nbval-ignore-output"]
 from plotly.subplots import make_subplots
@@ -190,12 +197,14 @@ def lines(taken):
 
 level = truth[30].rad2deg().item()
 fig = make_subplots(1, 3, subplot_titles=list(walks), shared_yaxes=True, horizontal_spacing=0.03)
-for k, trace in enumerate(lines(0)):
+for k, trace in enumerate(lines(8)):
     fig.add_trace(trace, row=1, col=k // 2 + 1)
 fig.update_xaxes(range=[8.4, -0.4], dtick=2, title="n").update_yaxes(title="bend (°)", col=1)
 fig.update_yaxes(range=[level - 45, level + 45])
 light(fig, height=450).update_layout(showlegend=False)
-show(frames_slider(fig, [go.Frame(data=list(lines(k)), name=str(k)) for k in range(9)], "steps taken:", 500))
+frames_slider(fig, [go.Frame(data=list(lines(k)), name=str(k)) for k in range(9)], "steps taken:", 500)
+fig.layout.sliders[0].active = 8
+show(fig)
 
 # %% [markdown]
 # Look at the crossings.
@@ -227,9 +236,9 @@ show(frames_slider(fig, [go.Frame(data=list(lines(k)), name=str(k)) for k in ran
 
 # %%
 best_guess = ((estimate @ waves.mT) / (1 + sigma**2 / strength)) @ waves
-should_spread = (1 / (1 / strength + 1 / sigma**2)).mean().sqrt().rad2deg()
+doubt = (1 / (1 / strength + 1 / sigma**2)).mean().sqrt().rad2deg()
 error = (best_guess - truth).square().mean().sqrt().rad2deg()
-print(f"best guess from the estimate alone: error {error:.1f}°; it should expect {should_spread:.1f}°")
+print(f"best guess from the estimate alone: error {error:.1f}°, expected {doubt:.1f}°")
 
 # %% [markdown]
 # ## How sure are the three rules?
@@ -240,16 +249,19 @@ print(f"best guess from the estimate alone: error {error:.1f}°; it should expec
 
 # %%
 def answers(rule, N, count=300):
-    chain = residual_shift(N, power=0.3)
-    walk = sample(ideal_denoiser(chain), estimate.expand(count, -1), chain, rule, seeded_noise(generator))
-    return list(walk)[-1].x0
+    steps = walk_back(rule, residual_shift(N, power=0.3), estimate.expand(count, -1))
+    return steps[-1].x0
 
 
-print("spread of the answers (degrees); it should be", f"{should_spread:.1f}")
+def spread_deg(found):
+    return found.var(0).mean().sqrt().rad2deg().item()
+
+
+spread = {N: [spread_deg(answers(rule, N)) for rule in walks] for N in (1, 4, 15, 60)}
+print("spread of the answers (degrees); it should be", f"{doubt:.1f}")
 print("  N  posterior  deterministic  re-noise")
-for N in (1, 4, 15, 60):
-    spread = [answers(rule, N).var(0).mean().sqrt().rad2deg().item() for rule in walks]
-    print("{:3d} {:8.1f} {:12.1f} {:12.1f}".format(N, *spread))
+for N, found in spread.items():
+    print("{:3d} {:8.1f} {:12.1f} {:12.1f}".format(N, *found))
 
 # %% [markdown]
 # With one step there is one answer, the best guess.
@@ -273,10 +285,11 @@ from handdiff_lib import rotation
 from handdiff_lib.hand import load_hand
 
 hand = load_hand()
-fingers = (strength.sqrt() * torch.randn(4, frames, generator=generator)) @ waves
-true_bend = (fingers[:, None] * torch.tensor([0.8, 1.0, 0.6])[:, None]).flatten(0, 1)  # (12, 64)
+drawn = strength.sqrt() * torch.randn(4, frames, generator=generator)
+fingers = drawn @ waves  # one curve a finger, shared by its three joints
+true_bend = (fingers[:, None] * torch.tensor([[0.8], [1.0], [0.6]])).flatten(0, 1)
 seen_bend = true_bend + sigma * torch.randn(12, frames, generator=generator)
-hand_walk = list(sample(denoise, seen_bend, shift, "posterior", seeded_noise(generator)))
+hand_walk = walk_back("posterior", shift, seen_bend)
 
 
 def rotations(bend):
@@ -306,11 +319,13 @@ from handdiff_lib.motion import HandMotion
 
 
 def motion(bend):
-    known = torch.ones(frames, dtype=torch.bool)
-    return HandMotion(rotations(bend), torch.zeros(10), torch.zeros(frames, 3), known, fps=15.0, hand="open")
+    betas, transl = torch.zeros(10), torch.zeros(frames, 3)
+    valid = torch.ones(frames, dtype=torch.bool)
+    return HandMotion(rotations(bend), betas, transl, valid, fps=15.0, hand="open")
 
 
-tracks = {"before": motion(seen_bend), "after": motion(hand_walk[-1].x0), "truth": motion(true_bend)}
+bends = {"before": seen_bend, "after": hand_walk[-1].x0, "truth": true_bend}
+tracks = {name: motion(bend) for name, bend in bends.items()}
 
 # %% tags=["hide-input", "nbval-ignore-output"]
 from handdiff_lib.view import player
@@ -325,8 +340,9 @@ show(player(tracks, hand, max_frames=40))
 from handdiff_lib.metrics import score
 
 for name in ("before", "after"):
-    numbers = score(tracks[name], tracks["truth"], hand)
-    print(f"{name:7s} MJE {numbers['mje_mm']:4.1f} mm   ACCL {numbers['accl_mm']:5.2f} mm/frame²")
+    found = score(tracks[name], tracks["truth"], hand)
+    mje, accl = found["mje_mm"], found["accl_mm"]
+    print(f"{name:7s} MJE {mje:4.1f} mm   ACCL {accl:5.2f} mm/frame²")
 
 # %% [markdown]
 # ## Exercises
@@ -348,12 +364,11 @@ for name in ("before", "after"):
 # Re-noising jumps most and ends with the least variety: its jumps are noise that the next step forgets.
 
 # %%
-chain = residual_shift(15, power=0.3)
 for rule in walks:
-    steps = list(sample(ideal_denoiser(chain), estimate.expand(300, -1), chain, rule, seeded_noise(generator)))
+    steps = walk_back(rule, residual_shift(15, power=0.3), estimate.expand(300, -1))
     positions = torch.stack([step.xn for step in steps])
     jump = positions.diff(dim=0).square().mean().sqrt().rad2deg()
-    print(f"{rule:14s} jump {jump:4.1f}°   spread of the answers {steps[-1].x0.var(0).mean().sqrt().rad2deg():.1f}°")
+    print(f"{rule:14s} jump {jump:4.1f}°   answers {spread_deg(steps[-1].x0):.1f}°")
 
 # %% [markdown]
 # ````{solution-end}
@@ -436,7 +451,8 @@ print("  N   error of one answer   of the mean of eight (degrees)")
 for N in (1, 2, 4, 15):
     found = answers("posterior", N, 320)
     one = (found - truth).square().mean().sqrt().rad2deg()
-    eight = (found.unflatten(0, (40, 8)).mean(1) - truth).square().mean().sqrt().rad2deg()
+    means = found.unflatten(0, (40, 8)).mean(1)
+    eight = (means - truth).square().mean().sqrt().rad2deg()
     print(f"{N:3d} {one:14.1f} {eight:20.1f}")
 
 # %% [markdown]

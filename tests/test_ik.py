@@ -174,10 +174,10 @@ def test_a_given_shape_is_kept(hand, generator):
     assert torch.equal(fit_joints(joints, hand, fit_shape=False).betas, torch.zeros(10))
 
 
-@pytest.mark.parametrize("scale", [1000.0, 0.01])
-def test_keypoints_that_are_not_metres_are_named(hand, scale):
+@pytest.mark.parametrize(("scale", "size"), [(1000.0, "90.7"), (0.01, "0.000907")])
+def test_keypoints_that_are_not_metres_are_named(hand, scale, size):
     joints = scale * hand.mean_shape().pose(torch.eye(3).expand(4, 16, 3, 3)).joints21()
-    with pytest.raises(MotionError, match=r"wrist to middle knuckle is 9.*, .*0\.04 to 0\.2 metres; scale"):
+    with pytest.raises(MotionError, match=rf"wrist to middle knuckle is {size}, .*0\.04 to 0\.2 metres; scale"):
         fit_joints(joints, hand)
 
 

@@ -17,9 +17,8 @@ import pytest
 import torch
 from scipy.sparse import csc_matrix
 
-from handdiff_lib.hand import HandModel, load_hand
+from handdiff_lib.hand import HandModel, InputError, load_hand
 from handdiff_lib.mano_file import import_mano, read_mano_pickle
-from handdiff_lib.motion import MotionError
 
 
 class _Python2Pickler(pickle._Pickler):
@@ -116,7 +115,7 @@ def test_byte_and_fortran_order_are_kept(hand, content, tmp_path):
 def test_an_existing_file_is_kept_without_force(content, tmp_path):
     path, out = written(tmp_path, pickle.dumps(content)), tmp_path / "mano.npz"
     out.write_bytes(b"mine")
-    with pytest.raises(MotionError, match="--force"):
+    with pytest.raises(InputError, match="--force"):
         import_mano(path, out)
     assert out.read_bytes() == b"mine"
     import_mano(path, out, force=True)
@@ -167,7 +166,7 @@ def test_a_hostile_pickle_is_refused_and_never_run(tmp_path, call, place, protoc
     marker = tmp_path / "marker"
     raw = pickle.dumps(place(Payload(*call(marker)), State(*call(marker))), protocol=protocol)
     assert "REDUCE" in {opcode.name for opcode, _, _ in pickletools.genops(raw)}
-    with pytest.raises(MotionError, match=r"refused, nothing was run: it asks to run [\w.]+, which no MANO file needs"):
+    with pytest.raises(InputError, match=r"refused, nothing was run: it asks to run [\w.]+, which no MANO file needs"):
         read_mano_pickle(written(tmp_path, raw))
     assert not marker.exists()
 
@@ -186,7 +185,7 @@ def test_a_hostile_pickle_is_refused_and_never_run(tmp_path, call, place, protoc
 )
 def test_hand_written_attacks_are_refused(tmp_path, raw):
     marker = tmp_path / "marker"
-    with pytest.raises(MotionError):
+    with pytest.raises(InputError):
         read_mano_pickle(written(tmp_path, raw.replace(b"MARKER", str(marker).encode())))
     assert not marker.exists()
 
@@ -194,7 +193,7 @@ def test_hand_written_attacks_are_refused(tmp_path, raw):
 def test_the_message_is_one_line_whatever_the_name(tmp_path):
     name = b"a\nb\x1b[2J" + 200 * b"c"
     raw = b"\x80\x04\x8c\x02os" + b"\x8c" + bytes([len(name)]) + name + b"\x93."
-    with pytest.raises(MotionError) as caught:
+    with pytest.raises(InputError) as caught:
         read_mano_pickle(written(tmp_path, raw))
     assert str(caught.value).isprintable()
     assert "MANO_RIGHT.pkl from mano.is.tue.mpg.de" in str(caught.value)
@@ -211,13 +210,13 @@ def test_a_damaged_file_gives_one_clear_line(content, tmp_path, damage):
         "half": good[: len(good) // 2],
         "last byte": good[:-1],
     }[damage]
-    with pytest.raises(MotionError, match=r"is no readable MANO pickle \(.+\); take") as caught:
+    with pytest.raises(InputError, match=r"is no readable MANO pickle \(.+\); take") as caught:
         read_mano_pickle(written(tmp_path, raw))
     assert "\n" not in str(caught.value)
 
 
 def test_a_flipped_byte_is_an_error_or_harmless(content, tmp_path):
-    """Change one byte of the program around the arrays, 300 times: arrays or MotionError, never anything else."""
+    """Change one byte of the program around the arrays, 300 times: arrays or InputError, never anything else."""
     good = as_python2(content, 2)
     program = [at for opcode, _, at in pickletools.genops(good) for at in range(at, at + 3)]
     chance, refused = random.Random(0), 0
@@ -226,7 +225,7 @@ def test_a_flipped_byte_is_an_error_or_harmless(content, tmp_path):
         raw[chance.choice(program) % len(raw)] = chance.randrange(256)
         try:
             read_mano_pickle(written(tmp_path, bytes(raw)))
-        except MotionError:
+        except InputError:
             refused += 1
     assert refused > 150
 
@@ -248,19 +247,19 @@ def test_a_wrong_array_is_named(content, tmp_path, key, value, message):
     content.pop(key)
     if value is not None:
         content[key] = value
-    with pytest.raises(MotionError, match=message):
+    with pytest.raises(InputError, match=message):
         read_mano_pickle(written(tmp_path, pickle.dumps(content)))
 
 
 def test_a_left_hand_is_refused(content, tmp_path):
     """By its name, and by its fingers, which point along +x."""
-    with pytest.raises(MotionError, match=r"left hand; import MANO_RIGHT\.pkl"):
+    with pytest.raises(InputError, match=r"left hand; import MANO_RIGHT\.pkl"):
         read_mano_pickle(written(tmp_path, pickle.dumps(content), "MANO_LEFT.pkl"))
     content["v_template"] = content["v_template"] * [-1, 1, 1]
-    with pytest.raises(MotionError, match=r"left hand; import MANO_RIGHT\.pkl"):
+    with pytest.raises(InputError, match=r"left hand; import MANO_RIGHT\.pkl"):
         read_mano_pickle(written(tmp_path, pickle.dumps(content)))
 
 
 def test_a_missing_file_says_where_to_get_one(tmp_path):
-    with pytest.raises(MotionError, match=r"not found; take MANO_RIGHT\.pkl from mano\.is\.tue\.mpg\.de"):
+    with pytest.raises(InputError, match=r"not found; take MANO_RIGHT\.pkl from mano\.is\.tue\.mpg\.de"):
         read_mano_pickle(tmp_path / "MANO_RIGHT.pkl")

@@ -47,6 +47,9 @@ def write(path: Path, what: str) -> None:
             np.savez(path.with_suffix(".npz"), hand_pose=np.zeros((5, 15, 3)), global_orient=np.zeros((5, 3)))
             whole = path.with_suffix(".npz").read_bytes()
             path.write_bytes(whole[: len(whole) // 2])
+        case "open header":
+            np.save(path, np.zeros((2, 21, 3)))
+            path.write_bytes(path.read_bytes().replace(b"(2, 21, 3)", b"(2, 21, 3("))
         case "objects":
             np.savez(path, hand_pose=np.array([None, {}], dtype=object))
         case "other keys":
@@ -70,6 +73,7 @@ def write(path: Path, what: str) -> None:
         ("a.npz", "text", "python objects|not a readable"),
         ("a.npy", "text", "not a readable .npy"),
         ("a.pkl", "text", "not a readable pickle"),
+        ("a.npy", "open header", "not a readable .npy"),
         ("a.npz", "cut", "cut short or damaged"),
         ("a.npz", "objects", "python objects"),
         (

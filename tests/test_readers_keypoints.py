@@ -1,6 +1,7 @@
 """Keypoints of 21 joints: they come back after inverse kinematics, and what they cannot be is refused."""
 
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ from handdiff_lib import rotation
 from handdiff_lib.hand import HandModel
 from handdiff_lib.motion import MotionError, Side
 from handdiff_lib.readers import read_tracks
+from handdiff_lib.readers.keypoints import find_keypoints
+from handdiff_lib.readers.pickles import read_pickle
 from handdiff_lib.topology import CHAIN
 
 T = 6
@@ -41,20 +44,26 @@ def save(folder: Path, name: str, content: object) -> Path:
     return path
 
 
-def test_every_container_gives_the_same_motion(tmp_path: Path, hand: HandModel, joints: np.ndarray) -> None:
-    files = {
-        "a.npy": joints,
-        "a.npz": {"anything": joints},
-        "b.npz": {"joints": joints, "scores": np.ones(T), "fps": np.array(30)},
-        "a.pkl": list(joints.astype(np.float64)),
-        "b.pkl": {"keypoints": joints},
-        "c.pickle": joints,
-    }
-    for name, content in files.items():
-        motion = read_tracks(save(tmp_path, name, content), hand=hand)["right"]
-        assert (motion.joints(hand) - torch.from_numpy(joints)).norm(dim=-1).max() < 2e-3
-        assert (motion.side, motion.fps, motion.hand) == ("right", 30.0, hand.name)
-        assert motion.valid.all()
+@pytest.mark.parametrize(
+    ("name", "wrap"),
+    [
+        ("a.npy", lambda j: j),
+        ("a.npz", lambda j: {"joints": j, "scores": np.ones(T), "fps": np.array(25)}),
+        ("a.pkl", lambda j: list(j.astype(np.float64))),
+    ],
+)
+def test_keypoints_come_back(tmp_path: Path, hand: HandModel, joints: np.ndarray, name: str, wrap: Callable) -> None:
+    motion = read_tracks(save(tmp_path, name, wrap(joints)), fps=25.0, hand=hand)["right"]
+    assert (motion.joints(hand) - torch.from_numpy(joints)).norm(dim=-1).max() < 2e-3
+    assert (motion.side, motion.fps, motion.hand, motion.frame) == ("right", 25.0, hand.name, "camera")
+    assert motion.valid.all()
+
+
+def test_where_keypoints_are_found(joints: np.ndarray) -> None:
+    for content in (joints, {"anything": joints}, {"keypoints": joints, "other": joints}, {"fps": 30, "x": joints}):
+        assert find_keypoints(content) is joints
+    for content in ({"a": joints, "b": joints}, {}, [], [None], joints[:, :20], joints[0], "text", None):
+        assert find_keypoints(content) is None
 
 
 def test_the_open_hand_is_the_default(tmp_path: Path, joints: np.ndarray) -> None:
@@ -111,11 +120,19 @@ def test_bad_arrays(tmp_path: Path, joints: np.ndarray, change: object, message:
 def test_bad_lists(tmp_path: Path, joints: np.ndarray) -> None:
     with pytest.raises(MotionError, match=r"found a list of 2: \(21, 3\), \(20, 3\)"):
         read_tracks(save(tmp_path, "a.pkl", [joints[0], joints[1, :20]]))
+    with pytest.raises(MotionError, match="layout not known; found a list of 1: list"):
+        read_tracks(save(tmp_path, "b.pkl", [[[1.0, 2.0], [3.0]]]))
+    with pytest.raises(MotionError, match="layout not known; found keys schema"):
+        read_tracks(save(tmp_path, "c.pkl", {"schema": "handmotion/1"}))
 
 
 @pytest.mark.recording
 def test_recorded_mediapipe_hand(recordings: Path, hand: HandModel) -> None:
     """621 frames of a real detector: bones differ in length by up to 16 %, so some millimetres must remain."""
-    motion = read_tracks(recordings / "mediapipe_video" / "human_joint_right.pkl", hand=hand)["right"]
+    path = recordings / "mediapipe_video" / "human_joint_right.pkl"
+    seen = torch.from_numpy(np.stack(read_pickle(path))).float()
+    motion = read_tracks(path, hand=hand)["right"]
     assert len(motion) == 621
     assert motion.valid.all()
+    off_mm = (motion.joints(hand) - seen).norm(dim=-1) * 1000
+    assert 1 < off_mm.mean() < 7

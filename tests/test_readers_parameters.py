@@ -268,6 +268,9 @@ def test_a_frame_of_one_hand_needs_no_row(tmp_path: Path) -> None:
         ([hamer_frame(0, [1]), {k: v for k, v in hamer_frame(1, [1]).items() if k != "pred_cam_t"}], "differ in their"),
         ([hamer_frame(0, [1]), wilor_mini(1, 1)], "differ in their fields"),
         ([hamer_frame(0, [3])], "right expected 1"),
+        ([hamer_frame(0, [1]) | {"right": "yes"}], "frame 0: right expected numbers"),
+        ([{"global_orient": 1.0, "hand_pose": 1.0, "betas": 1.0}], "global_orient expected matrices"),
+        ([{k: v[:0] for k, v in hamer().items()}], "no hand in any of 1 frames"),
     ],
 )
 def test_bad_lists(tmp_path: Path, frames: list, message: str) -> None:

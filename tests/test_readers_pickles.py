@@ -119,6 +119,14 @@ def test_every_changed_byte_is_read_or_refused(tmp_path: Path) -> None:
     assert refused > len(whole) // 3
 
 
+def test_claimed_sizes_need_no_memory(tmp_path: Path) -> None:
+    """A few bytes that claim 64 GB of memo, and an array of a million million bytes."""
+    for claim in (b"\x80\x02Nr\xff\xff\xff\xff.", b"\x80\x05\x96\x00\x00\x00\x00\x00\x01\x00\x00a."):
+        (tmp_path / "a.pkl").write_bytes(claim)
+        with pytest.raises(MotionError, match="not a readable pickle"):
+            read_pickle(tmp_path / "a.pkl")
+
+
 def test_a_list_in_itself_is_refused(tmp_path: Path) -> None:
     loop: list = []
     loop.append(loop)

@@ -9,6 +9,7 @@ ManipNet          folder         a take of motion capture (`manipnet`)
 """
 
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 
@@ -62,7 +63,7 @@ def _read(
     if path.is_dir():
         return manipnet.read_folder(path, hand or load_hand(), fps)
     content = _content(path)
-    if isinstance(content, dict) and is_motion_file(content):
+    if path.suffix.lower() == ".npz" and is_motion_file(content):
         tracks = motion_from_arrays(content, where)
         for motion in tracks.values():
             frame_rate(motion.fps, fps, where)
@@ -100,7 +101,7 @@ def _read_npy(path: Path) -> np.ndarray:
         raise MotionError(f"input {path} not found; check the path")
     try:
         array = np.load(path, allow_pickle=False)
-    except (EOFError, OSError, ValueError) as error:
+    except (EOFError, MemoryError, OSError, SyntaxError, TokenError, TypeError, ValueError) as error:
         raise MotionError(f"{path} is not a readable .npy of numbers ({error}); save a plain array again") from None
     if not isinstance(array, np.ndarray):
         raise MotionError(f"{path} is an .npz by content; rename it to .npz")

@@ -43,6 +43,8 @@ def read_detections(frames: list, where: str, fps: float | None, side: Side | No
                 if number in found[shown]:
                     raise MotionError(f"{where}: frame {number} has two {shown} hands; keep one of each side a frame")
                 found[shown][number] = hand
+    if not any(found.values()):
+        raise MotionError(f"{where}: no hand in any of {len(frames)} frames")
     rate = frame_rate(None, fps, where)
     tracks: dict[str, HandMotion] = {}
     for name, hands in found.items():
@@ -66,7 +68,7 @@ def _hands(entry: dict, where: str, side: Side | None) -> list[tuple[Side, dict]
     """The hands of one dict: a side and arrays with one row each."""
     content = flat(entry)
     content = {name: value for name, value in content.items() if name in (*_KEPT, "right", "is_right")}
-    arrays = {name: numbers(value, name, where) for name, value in content.items()}
+    arrays = {name: np.atleast_1d(numbers(value, name, where)) for name, value in content.items()}
     if arrays["hand_pose"].shape in _ONE_HAND:
         arrays = {name: array[None] for name, array in arrays.items()}
     count = len(arrays["hand_pose"])

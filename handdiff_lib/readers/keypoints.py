@@ -32,9 +32,17 @@ def find_keypoints(content: object) -> object | None:
     if isinstance(content, np.ndarray):
         return content if content.shape[1:] == (21, 3) else None
     if isinstance(content, list):
-        frames = [np.shape(frame) for frame in content if frame is not None and not isinstance(frame, dict)]
-        return content if frames and set(frames) == {(21, 3)} else None
+        frames = [frame for frame in content if frame is not None]
+        return content if frames and all(_is_frame(frame) for frame in frames) else None
     return None
+
+
+def _is_frame(value: object) -> bool:
+    """Whether this is an array of 21 points, or lists that make one."""
+    try:
+        return np.shape(value) == (21, 3)
+    except ValueError:  # rows of different lengths
+        return False
 
 
 def read_keypoints(

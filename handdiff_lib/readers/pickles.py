@@ -4,7 +4,9 @@ A pickle is a small program that may name any function. Here the few names that 
 stand-ins of our own, which only keep bytes, and every other name is refused. Nothing of the file is ever called.
 """
 
+import io
 import pickle
+import pickletools
 import re
 from pathlib import Path
 
@@ -21,23 +23,34 @@ def read_pickle(path: str | Path) -> Plain:
     path = Path(path)
     if not path.is_file():
         raise MotionError(f"input {path} not found; check the path")
-    with path.open("rb") as file:
-        if file.read(4) == b"PK\x03\x04":
-            raise MotionError(f"{path} was written by torch.save, which is not read; {_CURE}")
-        file.seek(0)
-        try:
-            return _plain(_Reader(file, encoding="latin1").load(), {})
-        except _Refused as error:
-            raise MotionError(f"{path}: {error}") from None
-        except (EOFError, MemoryError, OverflowError, RecursionError, pickle.UnpicklingError, *_DAMAGE) as error:
-            reason = str(error) or type(error).__name__
-            raise MotionError(
-                f"{path} is not a readable pickle (cut short or damaged: {reason}); copy it again"
-            ) from None
+    data = path.read_bytes()
+    if data.startswith(b"PK\x03\x04"):
+        raise MotionError(f"{path} was written by torch.save, which is not read; {_CURE}")
+    try:
+        _check_sizes(data)
+        return _plain(_Reader(io.BytesIO(data), encoding="latin1").load(), {})
+    except _Refused as error:
+        raise MotionError(f"{path}: {error}") from None
+    except _DAMAGE as error:
+        reason = str(error) or type(error).__name__
+        raise MotionError(f"{path} is not a readable pickle (cut short or damaged: {reason}); copy it again") from None
 
 
 _CURE = "save numpy arrays with np.savez instead, e.g. np.savez('hands.npz', hand_pose=hand_pose.cpu().numpy(), ...)"
-_DAMAGE = (ValueError, TypeError, AttributeError, KeyError, IndexError, AssertionError)
+_DAMAGE = (
+    *(EOFError, MemoryError, OverflowError, RecursionError, pickle.UnpicklingError),
+    *(ValueError, TypeError, AttributeError, KeyError, IndexError),
+)
+
+
+def _check_sizes(data: bytes) -> None:
+    """ValueError where a piece claims more bytes than the file has, or a place in a memo that would not fit in memory.
+
+    The unpickler makes room for both before it looks.
+    """
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(data)):
+        if opcode.name.endswith("PUT") and not 0 <= argument <= count:
+            raise ValueError(f"memo place {argument}")
 
 
 class _Refused(Exception):

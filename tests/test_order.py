@@ -1,0 +1,45 @@
+"""The library reads in one direction: a file imports only from files before it."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import handdiff_lib
+
+ORDER = (
+    "rotation topology hand anatomy motion storage mano_file ik readers synth perturb metrics baselines diffusion "
+    "pyramid meshconv denoiser checkpoint losses data train refine bench scene view report cli"
+).split()
+
+LIBRARY = Path(handdiff_lib.__file__).parent
+FILES = sorted(p for p in LIBRARY.rglob("*.py") if p != LIBRARY / "__init__.py")
+
+
+def place(path: Path) -> str:
+    """The name in ORDER that a file stands under; all readers are one."""
+    return path.relative_to(LIBRARY).parts[0].removesuffix(".py")
+
+
+def uses(path: Path) -> set[str]:
+    """Names in ORDER that a file imports from."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("handdiff_lib"):
+            parts = node.module.split(".")[1:]
+            found |= {parts[0]} if parts else {alias.name for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(LIBRARY)))
+def test_imports_point_backwards(path):
+    here = ORDER.index(place(path))
+    late = {name for name in uses(path) - {place(path)} if ORDER.index(name) >= here}
+    assert not late, f"{path.name} imports {late}, which come after it"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(LIBRARY)))
+def test_a_file_holds_one_idea(path):
+    lines = path.read_text().splitlines()
+    assert len(lines) <= 320
+    assert ast.get_docstring(ast.parse(path.read_text())), "the first line of a file says its idea"

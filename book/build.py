@@ -40,21 +40,23 @@ def main(only: list[str]) -> int:
 
 
 def write_opening(path: Path) -> None:
-    """The figure of the first page: what an estimator would say of a motion, beside the motion."""
+    """The figure of the first page: what an estimator would say of a motion, refined, and the motion itself."""
     import torch
 
+    from handdiff_lib.checkpoint import load_denoiser
     from handdiff_lib.hand import load_hand
     from handdiff_lib.perturb import NoiseConfig, perturb
+    from handdiff_lib.refine import refine
     from handdiff_lib.scene import div
     from handdiff_lib.synth import synthesize
     from handdiff_lib.view import player
 
-    hand = load_hand()
-    truth = synthesize(hand, seed=3, frames=120).motion
-    generator = torch.Generator().manual_seed(0)
+    hand, generator = load_hand(), torch.Generator().manual_seed(0)
+    truth = synthesize(hand, seed=20_260_801, frames=120).motion
     said = perturb(truth.R[None], truth.betas[None], hand, NoiseConfig.hamer_like(), torch.ones(1), generator)
     estimate = replace(truth, R=said.R[0], valid=said.valid[0])
-    path.write_text(div(player({"before": estimate, "truth": truth}, hand)))
+    after = refine(estimate, load_denoiser()[0], hand)
+    path.write_text(div(player({"before": estimate, "after": after, "truth": truth}, hand, trails=8)))
 
 
 def run(name: str) -> bool:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from handdiff_lib import rotation
 from handdiff_lib.baselines import gaussian
-from handdiff_lib.denoiser import Frames, steady_frame, to_steady
+from handdiff_lib.denoiser import Frames, smoother_turns, steady_frame, to_steady
 from handdiff_lib.hand import HandModel
 from handdiff_lib.losses import Target
 from handdiff_lib.motion import HandMotion
@@ -148,9 +148,9 @@ def draw_batch(
     frame = steady_frame(estimate.R[:, :, 0], estimate.valid)
     cut = torch.randint(2 * CONTEXT + 1, (size, 1), generator=generator) + torch.arange(window)
     row = torch.arange(size)[:, None]
-    y = Frames(
-        to_steady(estimate.R, frame)[row, cut], estimate.betas, estimate.valid[row, cut], estimate.confidence[row, cut]
-    )
+    seen = to_steady(estimate.R, frame)[row, cut]
+    turns = smoother_turns(estimate.R, estimate.valid)[row, cut]
+    y = Frames(seen, estimate.betas, estimate.valid[row, cut], estimate.confidence[row, cut], turns)
     return Batch(y, Target(to_steady(R, frame)[row, cut], betas, state[row, cut]))
 
 

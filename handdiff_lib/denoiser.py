@@ -10,11 +10,12 @@ Meshes have their wrist at the origin and are seen from a frame that follows the
 
 Paper vs code: the paper encodes $[y, x_n]$ as one six-channel mesh. Two encoders whose outputs are added let y be
 encoded once per frame of a clip instead of once per window and step.
-Paper vs code: the paper's heads give absolute rotations; ours give the turn from y to x, whose zero is "leave it".
+Paper vs code: the paper's heads give absolute rotations. Ours give the turn from y to x, whose zero is "leave it", and
+may lean on Gaussian means of y, so that the network starts from what a filter can do and learns when not to.
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -25,9 +26,14 @@ from handdiff_lib.hand import HandModel
 from handdiff_lib.meshconv import MeshEncoder
 from handdiff_lib.motion import HandMotion
 from handdiff_lib.pyramid import Pyramid, build_pyramid
+from handdiff_lib.smoothing import smooth_rotations
 
 DECIMETRE = 10.0
 """Vertices reach the network in decimetres, so that a hand is about one unit."""
+STEADY = 8.0
+"""Sigma of the steady frame, in frames."""
+SIGMAS = (1.0, 2.5, 6.0)
+"""Sigmas, in frames, of the Gaussian means of y that the network may lean on."""
 
 
 @dataclass(frozen=True)
@@ -70,10 +76,18 @@ class Frames:
     valid: Bool[Tensor, "b t"]
     confidence: Float[Tensor, "b t 16"]
     """In [0, 1]; negative where the estimator does not say."""
+    turns: Float[Tensor, "b t 16 k 3"]
+    """From y to its Gaussian means (`smoother_turns`)."""
 
     def __getitem__(self, index: tuple[slice, slice]) -> "Frames":
         """A part along batch and time."""
-        return Frames(self.R[index], self.betas[index[0]], self.valid[index], self.confidence[index])
+        return Frames(self.R[index], self.betas[index[0]], self.valid[index], self.confidence[index], self.turns[index])
+
+    def windows(self, index: Int[Tensor, "w t"]) -> "Frames":
+        """Windows of a batch of one clip, given the frames in each."""
+        per_frame = (x[0][index] for x in (self.R, self.valid, self.confidence, self.turns))
+        R, valid, confidence, turns = per_frame
+        return Frames(R, self.betas.expand(len(index), -1), valid, confidence, turns)
 
 
 @dataclass(frozen=True)
@@ -94,14 +108,16 @@ class Denoiser(nn.Module):
         self.cfg = cfg
         self.mesh_y = MeshEncoder(pyramid, cfg.channels, cfg.d)
         self.mesh_x = MeshEncoder(pyramid, cfg.channels, cfg.d)
-        self.pose_y = nn.Linear(16 * 6 + 16 + 2, cfg.d)
+        self.pose_y = nn.Linear(16 * 6 + 16 * 3 * len(SIGMAS) + 16 + 2, cfg.d)
         self.pose_x = nn.Linear(16 * 6, cfg.d)
         self.step = nn.Sequential(nn.Linear(cfg.d, cfg.d), nn.GELU(), nn.Linear(cfg.d, cfg.d))
         layer = nn.TransformerEncoderLayer(
             cfg.d, cfg.heads, cfg.feedforward, cfg.dropout, "gelu", batch_first=True, norm_first=True
         )
         self.transformer = nn.TransformerEncoder(layer, cfg.layers, nn.LayerNorm(cfg.d), enable_nested_tensor=False)
-        self.pose_head = nn.Sequential(nn.Linear(cfg.d, 2 * cfg.d), nn.GELU(), nn.Linear(2 * cfg.d, 16 * 6))
+        self.pose_head = nn.Sequential(
+            nn.Linear(cfg.d, 2 * cfg.d), nn.GELU(), nn.Linear(2 * cfg.d, 16 * (6 + len(SIGMAS)))
+        )
         self.shape_head = nn.Sequential(nn.Linear(cfg.d, cfg.d), nn.GELU(), nn.Linear(cfg.d, 10))
         self.state_head = nn.Sequential(nn.Linear(cfg.d, cfg.d), nn.GELU(), nn.Linear(cfg.d, 4))
         for head in (self.pose_head, self.shape_head):  # start by leaving y as it is
@@ -113,7 +129,7 @@ class Denoiser(nn.Module):
         known = (y.confidence[..., :1] >= 0).to(y.R.dtype)
         missing = (~y.valid).to(y.R.dtype)[..., None]
         told = torch.cat([y.confidence.clamp(min=0), known, missing], -1)
-        pose = torch.cat([rotation.matrix_to_sixd(y.R).flatten(-2), told], -1)
+        pose = torch.cat([rotation.matrix_to_sixd(y.R).flatten(-2), 5 * y.turns.flatten(-3), told], -1)
         return self.pose_y(pose) + self._mesh(self.mesh_y, y.R, y.betas, hand)
 
     def encode_noisy(
@@ -132,22 +148,26 @@ class Denoiser(nn.Module):
         self,
         features: Float[Tensor, "b t d"],
         n: Int[Tensor, "b"],
-        R_y: Float[Tensor, "b t 16 3 3"],
-        betas_y: Float[Tensor, "b 10"],
+        y: Frames,
     ) -> Prediction:
-        """The clean motion of windows whose frame features (y's plus x_n's) are given; n is the step, 1..N."""
+        r"""The clean motion of windows whose frame features (y's plus x_n's) are given; n is the step, 1..N.
+
+        $\hat R = R_y \exp(\sum_k g_k c_k)\,\Delta$: a step towards y's own Gaussian means, whose length the network
+        chooses for every joint and frame, and a turn of its own.
+        """
         t, d = features.shape[1:]
         place = sinusoids(torch.arange(t, device=features.device), d).to(features)
         step = self.step(sinusoids(n, d).to(features))[:, None]
         token = self.transformer(torch.cat([step, features + place], dim=1))[:, 1:]
-        identity = features.new_tensor([1.0, 0, 0, 0, 1, 0])
-        turn = rotation.sixd_to_matrix(self.pose_head(token).unflatten(-1, (16, 6)) + identity)
-        return Prediction(R_y @ turn, betas_y + self.shape_head(token).mean(1), self.state_head(token))
+        sixd, gates = self.pose_head(token).unflatten(-1, (16, -1)).split([6, len(SIGMAS)], dim=-1)
+        own = rotation.sixd_to_matrix(sixd + features.new_tensor([1.0, 0, 0, 0, 1, 0]))
+        leaning = rotation.exp((gates[..., None] * y.turns).sum(-2))
+        return Prediction(y.R @ leaning @ own, y.betas + self.shape_head(token).mean(1), self.state_head(token))
 
     def forward(self, R_n: Float[Tensor, "b t 16 3 3"], y: Frames, n: Int[Tensor, "b"], hand: HandModel) -> Prediction:
         r"""$\hat x = f_W(x_n, y, n)$ for whole windows (DIP Eq. 4)."""
         features = self.encode_estimate(y, hand) + self.encode_noisy(R_n, y.betas, hand)
-        return self.predict(features, n, y.R, y.betas)
+        return self.predict(features, n, y)
 
 
 def make_denoiser(cfg: DenoiserConfig, hand: HandModel) -> Denoiser:
@@ -162,20 +182,18 @@ def sinusoids(position: Int[Tensor, "k"], d: int) -> Float[Tensor, "k d"]:
     return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(-2)
 
 
-def steady_frame(
-    R_root: Float[Tensor, "*b t 3 3"], valid: Bool[Tensor, "*b t"], sigma: float = 8.0
-) -> Float[Tensor, "*b t 3 3"]:
-    """A slowly turning frame that follows the wrist: its Gaussian chordal mean over time, sigma in frames.
+def steady_frame(R_root: Float[Tensor, "*b t 3 3"], valid: Bool[Tensor, "*b t"]) -> Float[Tensor, "*b t 3 3"]:
+    """A slowly turning frame that follows the wrist: its Gaussian chordal mean over time.
 
-    Missing frames have no say. Turning the whole motion turns this frame with it, so what is seen from it stays.
+    Turning the whole motion turns this frame with it, so what is seen from it stays.
     """
-    reach = min(int(3 * sigma), R_root.shape[-3] - 1)
-    weight = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, device=R_root.device) / sigma) ** 2).to(R_root)
-    share = valid.to(R_root)[..., None, None] + 1e-6  # a track without a valid frame still gets a rotation
-    padded = torch.nn.functional.pad((R_root * share).flatten(-2).mT, (reach, reach))  # (..., 9, t + 2 reach)
-    smooth = padded.unfold(-1, 2 * reach + 1, 1) @ weight
-    total = torch.nn.functional.pad(share[..., 0, 0], (reach, reach)).unfold(-1, 2 * reach + 1, 1) @ weight
-    return rotation.polar((smooth / total[..., None, :]).mT.unflatten(-1, (3, 3)))
+    return smooth_rotations(R_root[..., None, :, :], valid, STEADY)[..., 0, :, :]
+
+
+def smoother_turns(R: Float[Tensor, "*b t 16 3 3"], valid: Bool[Tensor, "*b t"]) -> Float[Tensor, "*b t 16 k 3"]:
+    r"""From each rotation to its Gaussian means, $c_k = \log(R^\top \bar R_{\sigma_k})$ for the sigmas in SIGMAS."""
+    means = torch.stack([smooth_rotations(R, valid, sigma) for sigma in SIGMAS], dim=-3)
+    return rotation.log(R[..., None, :, :].mT @ means)
 
 
 def to_steady(R: Float[Tensor, "*b t 16 3 3"], frame: Float[Tensor, "*b t 3 3"]) -> Float[Tensor, "*b t 16 3 3"]:
@@ -193,5 +211,6 @@ def estimate_frames(motion: HandMotion) -> tuple[Frames, Float[Tensor, "1 t 3 3"
     frame = steady_frame(motion.R[:, 0], motion.valid)[None]
     unknown = torch.full_like(motion.R[..., 0, 0], -1.0)
     confidence = unknown if motion.confidence is None else motion.confidence
-    y = Frames(motion.R[None], motion.betas[None], motion.valid[None], confidence[None])
-    return replace(y, R=to_steady(y.R, frame)), frame
+    turns = smoother_turns(motion.R, motion.valid)[None]
+    y = Frames(to_steady(motion.R[None], frame), motion.betas[None], motion.valid[None], confidence[None], turns)
+    return y, frame

@@ -102,7 +102,7 @@ def predict_clip(
     for part in starts.split(WINDOW_CHUNK):
         index = part[:, None] + within  # (w, size)
         count = len(part)
-        pred = model.predict(features[index], n.expand(count), y.R[0][index], y.betas.expand(count, -1))
+        pred = model.predict(features[index], n.expand(count), y.windows(index))
         flat, w = index.flatten(), weight.repeat(count)
         R.index_add_(0, flat, w[:, None, None, None] * pred.R.flatten(0, 1))
         state.index_add_(0, flat, w[:, None] * pred.state.flatten(0, 1))

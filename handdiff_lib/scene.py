@@ -17,7 +17,7 @@ SKIN = "#E3B59B"
 MISSING = "#C8C8C8"
 COLORS = {"before": "#D55E00", "after": "#0072B2", "truth": "#009E73"}
 """Okabe and Ito's colours, which colour-blind readers can tell apart; other names get the next of _OTHERS."""
-_OTHERS = ("#CC79A7", "#E69F00", "#56B4E9", "#444444")
+_OTHERS = ("#56B4E9", "#E69F00", "#CC79A7", "#444444")
 _INK = "#333333"
 
 UP = (-1.0, 0.0, 0.0)
@@ -82,8 +82,13 @@ def light(fig: go.Figure, height: int = 380) -> go.Figure:
     return fig
 
 
-def frames_slider(fig: go.Figure, frames: Sequence[go.Frame], label: str, frame_ms: float = 100) -> go.Figure:
-    """The figure with these named frames, a slider that reads `label name`, and Play and Pause under it."""
+def frames_slider(
+    fig: go.Figure, frames: Sequence[go.Frame], label: str, frame_ms: float = 100, active: int = 0
+) -> go.Figure:
+    """The figure with these named frames, a slider that reads `label name`, and Play and Pause under it.
+
+    `active` is the frame that the figure already shows.
+    """
     names = [frame.name for frame in frames]
     still = dict(frame=dict(duration=0, redraw=True), transition=dict(duration=0), mode="immediate")
     moving = still | dict(frame=dict(duration=frame_ms, redraw=True), fromcurrent=True)
@@ -103,6 +108,7 @@ def frames_slider(fig: go.Figure, frames: Sequence[go.Frame], label: str, frame_
             low
             | dict(
                 steps=steps,
+                active=active,
                 currentvalue=dict(prefix=label + " ", xanchor="right", font=dict(color=_INK, size=14)),
                 ticklen=0,
                 minorticklen=0,
@@ -176,9 +182,11 @@ def mesh(faces: Int[Tensor, "f 3"], paint: dict, opacity: float = 1.0) -> go.Mes
     return go.Mesh3d(**ijk, **paint, **look, hoverinfo="skip", flatshading=False)
 
 
-def film(traces: list, moving: list[Callable[[int], dict]], frames: Sequence[int], names: Sequence[str]) -> go.Figure:
-    """A figure whose trace `i` takes the properties `moving[i](frame)`; `names` are those of the frames."""
-    fig = go.Figure([trace.update(**change(frames[0])) for trace, change in zip(traces, moving, strict=True)])
+def film(
+    traces: list, moving: list[Callable[[int], dict]], frames: Sequence[int], names: Sequence[str], active: int = 0
+) -> go.Figure:
+    """A figure whose trace `i` takes the properties `moving[i](frame)`; it shows the frame in place `active`."""
+    fig = go.Figure([trace.update(**change(frames[active])) for trace, change in zip(traces, moving, strict=True)])
     kinds, which = [type(trace) for trace in traces], list(range(len(traces)))
     fig.frames = [
         go.Frame(name=name, traces=which, data=[kind(**move(k)) for kind, move in zip(kinds, moving, strict=True)])

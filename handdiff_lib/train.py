@@ -41,7 +41,7 @@ class TrainConfig:
     warmup: int = 200
     clip: float = 1.0
     """Largest norm of the gradient."""
-    ema: float = 0.998
+    ema: float = 0.995
     """Memory of the moving average of the weights, which is what one uses."""
     synthetic: float = 0.35
     """Share of made-up motion where there is captured motion too."""
@@ -50,7 +50,7 @@ class TrainConfig:
     @classmethod
     def tiny(cls) -> "TrainConfig":
         """About an hour on two CPU cores."""
-        return cls(model=DenoiserConfig.tiny(), steps=4000, lr=1e-3)
+        return cls(model=DenoiserConfig.tiny(), steps=3000, lr=1e-3)
 
     @classmethod
     def base(cls) -> "TrainConfig":

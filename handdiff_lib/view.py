@@ -114,12 +114,13 @@ def player(
             look = dict(mode="lines", line=dict(width=5, color=color), hoverinfo="skip", showlegend=False)
             traces.append(go.Scatter3d(**look))
             moving.append(lambda k, clip=clip: grid.xyz(clip.trail(k, trails)))
-    fig = film(traces, moving, range(len(times)), [f"{time:.2f} s" for time in times])
+    active = min(trails, len(times) - 1)  # the first picture has whole trails already
+    fig = film(traces, moving, range(len(times)), [f"{time:.2f} s" for time in times], active)
     for name, word in zip(names, words, strict=True):
         look = dict(text=f"<b>{name}</b>", font=dict(color=color_of(name, names), size=15), showarrow=False)
         fig.layout.scene.annotations += (look | {axis: int(value[0]) for axis, value in grid.xyz(word[None]).items()},)
     frame_ms = 1000 * (times[1] - times[0]) if len(times) > 1 else 100
-    return _finish(fig, grid, "time", frame_ms, title)
+    return _finish(fig, grid, "time", frame_ms, title, active)
 
 
 def curves(tracks: dict[str, HandMotion], title: str | None = None) -> go.Figure:
@@ -221,7 +222,7 @@ def _bone_path(count: int) -> list[int]:
     return path
 
 
-def _finish(fig: go.Figure, grid: Grid, label: str, frame_ms: float, title: str | None) -> go.Figure:
+def _finish(fig: go.Figure, grid: Grid, label: str, frame_ms: float, title: str | None, active: int = 0) -> go.Figure:
     """The figure with its scene, look and slider."""
     light(fig).update_layout(**grid.layout(), margin=dict(l=5, r=5, t=60 if title else 10), title=title)
-    return frames_slider(fig, fig.frames, label, frame_ms) if len(fig.frames) > 1 else fig
+    return frames_slider(fig, fig.frames, label, frame_ms, active) if len(fig.frames) > 1 else fig

@@ -8,7 +8,7 @@ import pytest
 import handdiff_lib
 
 ORDER = (
-    "rotation topology hand anatomy motion storage mano_file ik readers synth perturb metrics baselines diffusion "
+    "rotation smoothing topology hand anatomy motion storage mano_file ik readers synth perturb metrics baselines diffusion "
     "pyramid meshconv denoiser checkpoint losses data train refine bench scene view report cli"
 ).split()
 

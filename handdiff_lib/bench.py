@@ -7,12 +7,11 @@ from pathlib import Path
 
 import torch
 
-from handdiff_lib import rotation
 from handdiff_lib.baselines import best_gaussian, gaussian
 from handdiff_lib.data import manipnet_tracks
 from handdiff_lib.denoiser import Denoiser
 from handdiff_lib.hand import HandModel
-from handdiff_lib.metrics import accel_error_mm, mje_mm, p_mje_mm, second_difference_deg
+from handdiff_lib.metrics import score
 from handdiff_lib.motion import HandMotion
 from handdiff_lib.perturb import NoiseConfig, perturb
 from handdiff_lib.refine import refine
@@ -34,57 +33,31 @@ def simulated_estimate(truth: HandMotion, hand: HandModel, noise: NoiseConfig, s
     return replace(truth, R=said.R[0], betas=said.betas[0], valid=said.valid[0], confidence=known)
 
 
-@dataclass(frozen=True)
-class Row:
-    """One method's mean errors over all frames."""
+def compare(pairs: list[Pair], model: Denoiser, hand: HandModel) -> dict[str, dict[str, float]]:
+    """Scores (see `metrics.score`), mean over the pairs, of the input, of a Gaussian filter and of ours.
 
-    method: str
-    mje: float
-    """mm, root-relative."""
-    p_mje: float
-    """mm, after similarity alignment."""
-    accl: float
-    """mm/frame^2."""
-    finger: float
-    """Angle to the true finger rotation, degrees."""
-    shake: float
-    """Second difference of the finger rotations, degrees/frame^2."""
-
-
-def score(method: str, pairs: list[Pair], hand: HandModel) -> Row:
-    """Errors of (estimate, truth) pairs over the frames whose truth is known, missing answers included as filled."""
-    errors: list[list[torch.Tensor]] = [[] for _ in range(5)]
-    for estimate, truth in pairs:
-        p, g, known = estimate.joints(hand), truth.joints(hand), truth.valid
-        inner = known[:-2] & known[1:-1] & known[2:]
-        angle = torch.rad2deg(rotation.angle_between(estimate.R[:, 1:], truth.R[:, 1:])).mean(-1)
-        values = (
-            mje_mm(p, g)[known],
-            p_mje_mm(p, g)[known],
-            accel_error_mm(p, g)[inner],
-            angle[known],
-            second_difference_deg(estimate.R[:, 1:])[inner],
-        )
-        for total, value in zip(errors, values, strict=True):
-            total.append(value)
-    return Row(method, *(torch.cat(e).mean().item() for e in errors))
-
-
-def compare(pairs: list[Pair], model: Denoiser, hand: HandModel) -> list[Row]:
-    """Errors of the input, of the Gaussian filter with the sigma that is best for these very pairs, and of ours."""
+    The filter gets the sigma that is best for the MJE of these very pairs.
+    """
     sigma = best_gaussian(pairs, SIGMAS, hand)
-    return [
-        score("input", [(gaussian(e, 0), t) for e, t in pairs], hand),
-        score(f"Gaussian, sigma {sigma:g} (best)", [(gaussian(e, sigma), t) for e, t in pairs], hand),
-        score("handdiff", [(refine(e, model, hand), t) for e, t in pairs], hand),
-    ]
+    methods = {
+        "input": lambda estimate: gaussian(estimate, 0.0),
+        f"Gaussian σ {sigma:g}": lambda estimate: gaussian(estimate, sigma),
+        "handdiff": lambda estimate: refine(estimate, model, hand),
+    }
+    table = {}
+    for name, method in methods.items():
+        scores = [score(method(estimate), truth, hand) for estimate, truth in pairs]
+        table[name] = {key: sum(s[key] for s in scores) / len(scores) for key in scores[0]}
+    return table
 
 
-def take_pairs(root: Path, take: str, cache: Path, hand: HandModel, noise: NoiseConfig, seed: int) -> list[Pair]:
-    """Both hands of a ManipNet test take at 30 fps with simulated noise."""
+def take_pairs(root: Path, take: str, cache: Path, hand: HandModel, noise: NoiseConfig, draws: int) -> list[Pair]:
+    """Both hands of a ManipNet test take at 30 fps, each with several draws of simulated noise."""
     tracks = manipnet_tracks(root, hand, cache, lambda done, count: None, test=True)
     truths = [replace(m[::4], fps=30.0) for name, m in tracks.items() if name.split(".")[0] == take]
-    return [(simulated_estimate(t, hand, noise, seed + k), t) for k, t in enumerate(truths)]
+    return [
+        (simulated_estimate(t, hand, noise, 100 * k + seed), t) for k, t in enumerate(truths) for seed in range(draws)
+    ]
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], card: dict) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
     save_file({name: t.detach().contiguous() for name, t in tensors.items()}, part)
+    part.chmod(0o644)
     os.replace(part, path)
     part.write_text(json.dumps(card, indent=2) + "\n")
     os.replace(part, path.with_suffix(".json"))
@@ -35,16 +36,23 @@ def save_denoiser(path: Path, model: Denoiser, card: dict) -> None:
 def load_denoiser(path: Path | None = None) -> tuple[Denoiser, dict]:
     """A denoiser in eval mode and its card; without a path the weights that ship.
 
-    Raises InputError when there are no such weights.
+    Raises InputError when there are no such weights, or the files are damaged.
     """
     path = DEFAULT_WEIGHTS if path is None else Path(path)
     if not path.is_file() or not path.with_suffix(".json").is_file():
         raise InputError(f"weights {path} with their card {path.stem}.json not found; train some: handdiff train")
-    card = json.loads(path.with_suffix(".json").read_text())
-    tensors = load_file(path)
-    cfg = DenoiserConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in card["config"].items()})
-    levels = len(cfg.channels)
-    spirals = [tensors[f"mesh_y.convs.{k}.spirals"].long() for k in range(levels)]
+    try:
+        card = json.loads(path.with_suffix(".json").read_text())
+        return _rebuilt(load_file(path), card["config"]), card
+    except Exception as error:  # a damaged file may raise anything
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(f"weights {path} with their card cannot be read ({reason}); train again") from None
+
+
+def _rebuilt(tensors: dict[str, Tensor], config: dict) -> Denoiser:
+    """The denoiser that was saved as these."""
+    cfg = DenoiserConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in config.items()})
+    spirals = [tensors[f"mesh_y.convs.{k}.spirals"].long() for k in range(len(cfg.channels))]
     model = Denoiser(cfg, Pyramid(spirals, [s[:, 0] for s in spirals]))
     model.load_state_dict({k: v.long() if "spirals" in k else v for k, v in tensors.items()})
-    return model.eval(), card
+    return model.eval()

@@ -25,6 +25,7 @@ from handdiff_lib.metrics import second_difference_deg
 from handdiff_lib.motion import HandMotion, MotionError, Side
 from handdiff_lib.perturb import NoiseConfig
 from handdiff_lib.readers import read_tracks
+from handdiff_lib.readers.manipnet import TEST_TAKES
 from handdiff_lib.refine import RefineConfig
 from handdiff_lib.refine import refine as refine_track
 from handdiff_lib.report import report
@@ -38,7 +39,7 @@ Output = Annotated[Path, tyro.conf.arg(aliases=["-o"])]
 BEFORE, TRUTH = ".before", ".truth"
 """Endings of track names: the estimate that a refined track came from, and the truth where there is one."""
 
-console = Console(highlight=False)
+console = Console(highlight=False, soft_wrap=True)
 
 
 def refine(
@@ -144,14 +145,15 @@ def train(
     checkpoint, hand = folder / "checkpoint.safetensors", load_hand()
     state = load_state(checkpoint, cfg, hand) if checkpoint.is_file() else new_state(cfg, hand)
     console.print(f"{config}: {sum(p.numel() for p in state.model.parameters()):,} weights, from step {state.step}")
-    with _progress() as progress:
+    with _progress() as progress, (folder / "log.jsonl").open("a") as log:
         corpora, share, names = _corpora(cfg, data, output, _teller(progress))
         task = progress.add_task("training", total=cfg.steps, completed=state.step)
-        log = (folder / "log.jsonl").open("a")
         began, first = time.time(), state.step
         for line in train_steps(state, cfg, corpora, share, hand):
             log.write(json.dumps(line) + "\n")
             progress.update(task, completed=state.step, description=f"training, loss {line['loss']:.3f}")
+            if not console.is_terminal and state.step % 50 == 0:  # a log file shows no bar
+                console.print(f"step {state.step} of {cfg.steps}, loss {line['loss']:.3f}")
             if state.step % 200 == 0 or state.step == cfg.steps:
                 log.flush()
                 save_state(checkpoint, state, cfg)
@@ -196,28 +198,28 @@ def demo(output: Output = Path("outputs/demo")) -> None:
     start = time.perf_counter()
     after = {name: refine_track(clip[name], model, hand) for name in names}
     seconds = time.perf_counter() - start
-    rows = benchmarks.compare(pairs, model, hand)
-    _print_rows(rows, f"against the truth ({seconds:.1f} s for {len(names) * len(pairs[0][0])} frames)")
+    scores = benchmarks.compare(pairs, model, hand)
+    _print_scores(scores, f"against the truth ({seconds:.1f} s for {len(names) * len(pairs[0][0])} frames)")
     page = output / "report.html"
     before, truth = {n: clip[n] for n in names}, {n: clip[n + TRUTH] for n in names}
-    report(page, before, after, hand, truth, table=[_cells(row) for row in rows], force=True)
+    report(page, before, after, hand, truth, table=_rows(scores), force=True)
     console.print(f"look at it: open {page} in a browser")
     console.print("your own file: handdiff refine YOUR_FILE -o out.npz && handdiff view out.npz -o out.html")
 
 
-def bench_takes(data: Path, noise: Literal["hamer-like", "khand-like"] = "hamer-like", seed: int = 0) -> None:
+def bench_takes(data: Path, draws: int = 5) -> None:
     """Errors on ManipNet's test takes with simulated noise: input, best Gaussian filter, ours.
 
     Args:
         data: a clone of ManipNet.
-        noise: the simulated estimator.
-        seed: of the noise.
+        draws: of the noise for each hand of a take.
     """
     hand, (model, _) = load_hand(), load_denoiser()
-    profile = NoiseConfig.hamer_like() if noise == "hamer-like" else NoiseConfig.khand_like()
-    for take in ("cup1", "teapot3"):
-        pairs = benchmarks.take_pairs(data, take, Path("outputs/bench/manipnet.npz"), hand, profile, seed)
-        _print_rows(benchmarks.compare(pairs, model, hand), f"{take}, both hands, {noise} simulated noise")
+    for name, noise in (("HaMeR-like", NoiseConfig.hamer_like()), ("K-Hand-like", NoiseConfig.khand_like())):
+        for take in TEST_TAKES:
+            pairs = benchmarks.take_pairs(data, take, Path("outputs/bench/manipnet.npz"), hand, noise, draws)
+            title = f"{take}, both hands, {name} simulated noise, {len(pairs)} tracks of {len(pairs[0][1])} frames"
+            _print_scores(benchmarks.compare(pairs, model, hand), title)
 
 
 def bench_speed(threads: int = 2) -> None:
@@ -245,24 +247,26 @@ def hand_import(input: Input, output: Output = Path("mano_right.npz"), force: bo
     console.print(f"wrote {output}; use it with: handdiff view OUT.npz -o out.html --hand {output}")
 
 
-def _cells(row: benchmarks.Row) -> dict[str, str]:
-    """A row as text, by column."""
-    return {
-        "method": row.method,
-        "MJE mm": f"{row.mje:.1f}",
-        "P-MJE mm": f"{row.p_mje:.1f}",
-        "ACCL mm/frame²": f"{row.accl:.2f}",
-        "fingers °": f"{row.finger:.1f}",
-        "shake °/frame²": f"{row.shake:.2f}",
-    }
+COLUMNS = {
+    "mje_mm": "MJE mm",
+    "p_mje_mm": "P-MJE mm",
+    "accl_mm": "ACCL mm/frame²",
+    "finger_deg": "fingers °",
+    "finger_second_difference_deg": "shake °/frame²",
+}
 
 
-def _print_rows(rows: list[benchmarks.Row], title: str) -> None:
-    table = Table(title=title, title_justify="left")
-    for column in _cells(rows[0]):
-        table.add_column(column, justify="left" if column == "method" else "right")
-    for row in rows:
-        table.add_row(*_cells(row).values())
+def _rows(scores: dict[str, dict[str, float]]) -> list[dict[str, str]]:
+    """A table of scores as text, one row a method."""
+    return [{"method": m} | {title: f"{row[key]:.2f}" for key, title in COLUMNS.items()} for m, row in scores.items()]
+
+
+def _print_scores(scores: dict[str, dict[str, float]], title: str) -> None:
+    table = Table("method", title=title, title_justify="left")
+    for column in COLUMNS.values():
+        table.add_column(column, justify="right")
+    for row in _rows(scores):
+        table.add_row(*row.values())
     console.print(table)
 
 

@@ -210,7 +210,8 @@ def estimate_frames(motion: HandMotion) -> tuple[Frames, Float[Tensor, "1 t 3 3"
     """What the denoiser is told about a filled track with one shape (a batch of one), and its steady frame."""
     frame = steady_frame(motion.R[:, 0], motion.valid)[None]
     unknown = torch.full_like(motion.R[..., 0, 0], -1.0)
-    confidence = unknown if motion.confidence is None else motion.confidence
+    said = unknown if motion.confidence is None else motion.confidence
+    confidence = torch.where(motion.valid[:, None], said, unknown)  # as in training: a missing frame says nothing
     turns = smoother_turns(motion.R, motion.valid)[None]
     y = Frames(to_steady(motion.R[None], frame), motion.betas[None], motion.valid[None], confidence[None], turns)
     return y, frame

@@ -145,20 +145,25 @@ class PosedHand:
 def load_hand(path: str | Path | None = None) -> HandModel:
     """The hand in an `.npz` with MANO's keys, float32; without a path the open hand that ships.
 
-    `handdiff hand import` makes such a file from a licensed MANO pickle. The name is the file's stem
-    (`open` for `openhand.npz`).
+    `handdiff hand import` makes such a file from a licensed MANO pickle. The name is `open` for `openhand.npz` and
+    `mano` for any other file.
 
-    Raises InputError when there is no such file, or a key is missing or has the wrong shape.
+    Raises InputError when there is no such file, it cannot be read, or a key is missing or has the wrong shape.
     """
     path = OPEN_HAND if path is None else Path(path)
     if not path.is_file():
-        raise InputError(f"hand file {path} not found; make one with: handdiff hand import MANO_RIGHT.pkl")
-    with np.load(path, allow_pickle=False) as arrays:
-        name = "open" if path.stem == "openhand" else path.stem
-        return hand_from_arrays({key: arrays[key] for key in arrays.files if key in _SHAPES}, name)
+        raise InputError(f"hand file {path} not found; {_CURE}")
+    try:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+            arrays = {key: file[key] for key in file.files if key in SHAPES}
+    except Exception:  # a damaged file may raise anything
+        raise InputError(f"{path} is not a hand .npz; {_CURE}") from None
+    return hand_from_arrays(arrays, "open" if path.name == OPEN_HAND.name else "mano")
 
 
-_SHAPES = {
+_CURE = "make one with: handdiff hand import MANO_RIGHT.pkl"
+
+SHAPES = {
     "v_template": (778, 3),
     "shapedirs": (778, 3, 10),
     "posedirs": (778, 3, 135),
@@ -168,15 +173,16 @@ _SHAPES = {
     "hands_mean": (45,),
     "hands_components": (45, 45),
 }
+"""Keys and shapes of a MANO-style file."""
 
 
 def hand_from_arrays(arrays: dict[str, np.ndarray], name: str) -> HandModel:
     """A float32 HandModel from arrays with MANO's keys; a missing or misshapen one is named."""
-    for key, shape in _SHAPES.items():
+    for key, shape in SHAPES.items():
         if key not in arrays:
-            raise InputError(f"hand {name}: key {key!r} is missing; a MANO-style file needs {', '.join(_SHAPES)}")
+            raise InputError(f"hand {name}: key {key!r} is missing; a MANO-style file needs {', '.join(SHAPES)}")
         if arrays[key].shape != shape:
             raise InputError(f"hand {name}: {key} has shape {arrays[key].shape}, expected {shape}")
-    values = {k: torch.as_tensor(np.asarray(arrays[k], np.float32)) for k in _SHAPES if k != "f"}
+    values = {k: torch.as_tensor(np.asarray(arrays[k], np.float32)) for k in SHAPES if k != "f"}
     faces = torch.as_tensor(np.asarray(arrays["f"], np.int64))
     return HandModel(name=name, faces=faces, **values)

@@ -24,6 +24,7 @@ class LossWeights:
     joints: float = 0.5
     fingers: float = 1.0
     velocity: float = 1.0
+    acceleration: float = 2.0
     state: float = 0.02
 
 
@@ -51,11 +52,15 @@ def joint_loss(p_hat: Float[Tensor, "b t k 3"], p: Float[Tensor, "b t k 3"]) -> 
     return ((p_hat - p).square().sum(-1) + 1e-6).sqrt().mean()
 
 
-def velocity_loss(p_hat: Float[Tensor, "b t k 3"], p: Float[Tensor, "b t k 3"]) -> Float[Tensor, ""]:
-    r"""$\lVert (\hat p_{t+1} - \hat p_t) - (p_{t+1} - p_t) \rVert$ in dm per frame (MDM Eq. 5); 0 for one frame."""
-    if p.shape[1] == 1:
+def difference_loss(p_hat: Float[Tensor, "b t k 3"], p: Float[Tensor, "b t k 3"], order: int) -> Float[Tensor, ""]:
+    r"""$\lVert \Delta^m \hat p - \Delta^m p \rVert$ with $\Delta p = p_{t+1} - p_t$, dm per frame^m, mean.
+
+    Order 1 compares velocities (MDM Eq. 5), order 2 accelerations, which is what ACCL reports. Windows that are too
+    short cost nothing.
+    """
+    if p.shape[1] <= order:
         return p_hat.new_zeros(())
-    return joint_loss(p_hat.diff(dim=1), p.diff(dim=1))
+    return joint_loss(p_hat.diff(n=order, dim=1), p.diff(n=order, dim=1))
 
 
 def state_loss(logits: Float[Tensor, "b t 4"], state: Int[Tensor, "b t"]) -> Float[Tensor, ""]:
@@ -69,7 +74,7 @@ def loss_terms(pred: Prediction, target: Target, hand: HandModel) -> dict[str, F
     """All terms, unweighted, by name.
 
     `joints` are relative to the wrist; `fingers` are the same joints in the wrist's own frame, where an error of the
-    wrist's orientation does not count; `velocity` is the mean over both.
+    wrist's orientation does not count; `velocity` and `acceleration` are means over both.
     """
 
     def joints(R: Tensor, betas: Tensor) -> tuple[Tensor, Tensor]:
@@ -83,7 +88,8 @@ def loss_terms(pred: Prediction, target: Target, hand: HandModel) -> dict[str, F
         "shape": F.mse_loss(pred.betas, target.betas),
         "joints": joint_loss(p_hat, p),
         "fingers": joint_loss(q_hat, q),
-        "velocity": (velocity_loss(p_hat, p) + velocity_loss(q_hat, q)) / 2,
+        "velocity": (difference_loss(p_hat, p, 1) + difference_loss(q_hat, q, 1)) / 2,
+        "acceleration": (difference_loss(p_hat, p, 2) + difference_loss(q_hat, q, 2)) / 2,
         "state": state_loss(pred.state, target.state),
     }
 

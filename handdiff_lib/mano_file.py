@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from handdiff_lib.hand import _SHAPES, InputError, hand_from_arrays
+from handdiff_lib.hand import SHAPES, InputError, hand_from_arrays
 from handdiff_lib.storage import write_whole
 
 _CURE = "take MANO_RIGHT.pkl from mano.is.tue.mpg.de"
@@ -111,7 +111,7 @@ def read_mano_pickle(path: str | Path) -> dict[str, np.ndarray]:
         content = _Reader(io.BytesIO(path.read_bytes()), encoding="latin1").load()
         if not isinstance(content, dict):
             raise TypeError(f"it holds a {type(content).__name__}, not a table of arrays")
-        arrays = {key: _numbers(content[key], key) for key in _SHAPES if key in content}
+        arrays = {key: _numbers(content[key], key) for key in SHAPES if key in content}
         hand_from_arrays(arrays, path.stem)
     except InputError as error:
         raise InputError(f"{path}: {error}; {_CURE}") from None
@@ -139,8 +139,8 @@ def _numbers(value: object, key: str) -> np.ndarray:
     array = _array(value).astype(np.uint32 if key == "f" else np.float32)
     if not np.isfinite(array).all():
         raise ValueError(f"{key} holds NaN or inf")
-    if key == "f" and array.max() >= _SHAPES["v_template"][0]:
-        raise ValueError(f"f names vertex {array.max()} of {_SHAPES['v_template'][0]}")
+    if key == "f" and array.max() >= SHAPES["v_template"][0]:
+        raise ValueError(f"f names vertex {array.max()} of {SHAPES['v_template'][0]}")
     return array
 
 
@@ -172,8 +172,8 @@ def _dtype(record: object) -> np.dtype:
 def _dense(state: dict) -> np.ndarray:
     """A sparse matrix written out; rows and columns outside of it raise IndexError or ValueError."""
     shape = _ints(state["_shape"])
-    if shape != _SHAPES["J_regressor"]:
-        raise ValueError(f"sparse matrix of shape {shape}, expected {_SHAPES['J_regressor']}")
+    if shape != SHAPES["J_regressor"]:
+        raise ValueError(f"sparse matrix of shape {shape}, expected {SHAPES['J_regressor']}")
     rows, counts = _array(state["indices"]), np.diff(_array(state["indptr"]))
     if counts.max() > len(rows):
         raise ValueError("sparse matrix with more entries than rows for them")

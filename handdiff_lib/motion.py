@@ -153,7 +153,8 @@ def resample(motion: HandMotion, fps: float) -> HandMotion:
 def fill_missing(motion: HandMotion) -> HandMotion:
     """The track with its missing frames filled: slerp and lines across gaps, the nearest valid frame at the ends.
 
-    `valid` stays as it was, so that one can still tell. Raises MotionError when no frame is valid.
+    `valid` stays as it was, so that one can still tell; the confidence there is 0. Raises MotionError when no frame is
+    valid.
     """
     if not motion.valid.any():
         raise MotionError("no valid frame: the estimator found no hand in this track; drop the track")
@@ -166,6 +167,8 @@ def fill_missing(motion: HandMotion) -> HandMotion:
         "transl": torch.lerp(motion.transl[before], motion.transl[after], share[:, None]),
     }
     filled["R"][motion.valid] = motion.R[motion.valid]
+    if motion.confidence is not None:
+        filled["confidence"] = torch.where(motion.valid[:, None], motion.confidence, 0.0)
     if motion.betas.ndim == 2:
         filled["betas"] = torch.lerp(motion.betas[before], motion.betas[after], share[:, None])
     return replace(motion, **filled)

@@ -108,7 +108,8 @@ def perturb(
     bridged = rotation.slerp(answer[row, before], answer[row, after], share.to(R)[..., None].expand(-1, -1, 16))
     answer = torch.where(valid[..., None, None, None], answer, bridged)
 
-    hint = torch.exp(-error / torch.deg2rad(chance.uniform(b, 1, 1, low=8, high=20))) + 0.1 * chance.normal(b, t, 16)
+    scale = torch.deg2rad(chance.uniform(b, 1, 1, low=8.0, high=20.0))
+    hint = torch.exp(-error / scale) + 0.1 * chance.normal(b, t, 16)
     told = (chance.uniform(b, 1, 1) < 0.5) & valid[..., None]
     confidence = torch.where(told, hint.clamp(0, 1), torch.full_like(hint, -1.0))
     wrong_betas = betas + noise.shape * severity[:, None] * chance.normal(b, 10)
@@ -165,7 +166,7 @@ def _angles(chance: _Chance, noise: NoiseConfig, b: int, t: int) -> Float[Tensor
 def _occlusions(chance: _Chance, rate: Float[Tensor, "b"], b: int, t: int) -> tuple[Tensor, Tensor, Tensor]:
     """Which joints are hidden (b, t, 16), the pull to the mean pose (b, t), the frame whose pose is shown (b, t)."""
     starts = chance.uniform(b, t) < rate[:, None]
-    length = chance.uniform(b, t, low=2, high=13).long()
+    length = chance.uniform(b, t, low=2.0, high=13.0).long()
     group = chance.uniform(b, t, 6) < 0.5
     group |= (chance.uniform(b, t, 1) < 0.3).expand_as(group)  # the whole hand
     strength, freezes = chance.uniform(b, t, low=0.3), chance.uniform(b, t) < 0.3
@@ -193,7 +194,7 @@ def _outliers(chance: _Chance, R: Float[Tensor, "b t 16 3 3"], rate: Float[Tenso
 def _observed(chance: _Chance, rate: Float[Tensor, "b"], b: int, t: int) -> Bool[Tensor, "b t"]:
     """Which frames have an answer; at least one a track."""
     lost = chance.uniform(b, t) < rate[:, None]
-    gap = torch.where(chance.uniform(b, t) < 1 / 3, chance.uniform(b, t, low=2, high=7), 1.0)
+    gap = torch.where(chance.uniform(b, t) < 1 / 3, chance.uniform(b, t, low=2.0, high=7.0), 1.0)
     now = torch.arange(t, device=lost.device)
     latest = torch.where(lost, now, -1).cummax(1).values
     valid = (latest < 0) | (now - latest >= gap.gather(1, latest.clamp(min=0)))

@@ -28,9 +28,9 @@ SPIRAL = 9
 class Pyramid:
     """Spirals from each level to the next: one entry a convolution."""
 
-    spirals: list[Int[Tensor, "v_out k"]]
+    spirals: list[Int[Tensor, "_v_out k"]]
     """For every vertex kept by the next level, the numbers of its spiral within this level."""
-    kept: list[Int[Tensor, "v_out"]]
+    kept: list[Int[Tensor, "_v_out"]]
     """Which vertices of the whole mesh each level after the first consists of."""
 
 

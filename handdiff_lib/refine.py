@@ -21,7 +21,7 @@ from handdiff_lib import rotation
 from handdiff_lib.denoiser import Denoiser, Frames, Prediction, estimate_frames, from_steady
 from handdiff_lib.diffusion import Rule, decode, encode, residual_shift, sample, seeded_noise
 from handdiff_lib.hand import HandModel
-from handdiff_lib.motion import HandMotion, fill_missing
+from handdiff_lib.motion import HandMotion, MotionError, fill_missing
 from handdiff_lib.storage import check_motion
 
 FRAME_CHUNK, WINDOW_CHUNK = 256, 64
@@ -42,16 +42,20 @@ class RefineConfig:
     """Of the noise at the start; the same seed gives the same motion."""
 
 
+@torch.no_grad()
 def refine(motion: HandMotion, model: Denoiser, hand: HandModel, cfg: RefineConfig | None = None) -> HandMotion:
     """The track as the model believes it was: same frames, missing ones filled, one shape, states with it.
 
     `hand` is the hand the model was trained with. A track of another hand keeps the median of its own betas and is
-    seen by the model at mean shape. Gaps up to one window are filled and become valid; the frames of longer gaps, and
-    those before the first and after the last answer, hold the nearest poses and stay not valid.
-    Raises MotionError for a track without a valid frame or with values that make no sense.
+    seen by the model at mean shape. Gaps up to one window are filled and become valid; longer gaps are bridged, frames
+    before the first and after the last answer follow the nearest one, and all of these stay not valid.
+    Raises MotionError for a track without a valid frame or with values that make no sense, and for a stride that would
+    leave frames out.
     """
     cfg = cfg or RefineConfig()
     check_motion(motion)
+    if not 1 <= cfg.stride <= model.cfg.window:
+        raise MotionError(f"stride must be from 1 to {model.cfg.window} frames, found {cfg.stride}")
     own_hand = motion.hand == hand.name
     filled = fill_missing(motion.with_one_shape())
     y, frame = estimate_frames(filled if own_hand else replace(filled, betas=torch.zeros_like(filled.betas)))
@@ -62,6 +66,7 @@ def refine(motion: HandMotion, model: Denoiser, hand: HandModel, cfg: RefineConf
         R=rotation.polar(from_steady(last.R, frame)[0]),
         betas=last.betas[0] if own_hand else filled.betas,
         valid=valid,
+        sigma=None,
         state_prob=last.state[0].softmax(-1),
         refined=valid.clone(),
     )

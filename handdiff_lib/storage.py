@@ -6,8 +6,6 @@ refined track came from is kept beside it as `right.before`. The names `left`, `
 
 import os
 import tempfile
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import fields
@@ -88,10 +86,11 @@ def read_npz(path: str | Path) -> dict[str, np.ndarray]:
             return {key: arrays[key] for key in arrays.files}
     except MotionError:
         raise
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
-        raise MotionError(f"{path} is not a readable .npz (cut short or damaged: {error}); copy it again") from None
-    except ValueError as error:
-        raise MotionError(f"{path} holds python objects, which are never loaded; save plain arrays ({error})") from None
+    except Exception as error:  # a damaged file may raise anything
+        reason = " ".join(str(error).split()) or type(error).__name__
+        if "pickle" in reason:
+            raise MotionError(f"{path} holds python objects, which are never loaded; save plain arrays") from None
+        raise MotionError(f"{path} is not a readable .npz (cut short or damaged: {reason}); copy it again") from None
 
 
 def is_motion_file(arrays: dict[str, np.ndarray]) -> bool:

@@ -36,22 +36,22 @@ def synthesize(hand: HandModel, seed: int, frames: int = 128, fps: float = 30.0,
     while sum(map(len, labels)) < frames:
         grasp = _grasp_pose(rng)
         preshape = pose + rng.uniform(0.2, 0.6) * (grasp - pose) - _flexion(rng.uniform(0, 12))
-        target = wrist.near(rng, 0.2, 50)
+        target = wrist.near(rng, 0.2, 50.0)
         script = [  # (seconds, finger pose at the end, wrist at the end, label)
-            (rng.uniform(0.0, 0.6), pose + _wander(rng, 3), wrist.near(rng, 0.01, 4), FREE),
+            (rng.uniform(0.0, 0.6), pose + _wander(rng, 3.0), wrist.near(rng, 0.01, 4.0), FREE),
             (rng.uniform(0.5, 1.2), preshape, target, 0),
-            (rng.uniform(0.15, 0.4), grasp, target.near(rng, 0.01, 5), 0),
+            (rng.uniform(0.15, 0.4), grasp, target.near(rng, 0.01, 5.0), 0),
         ]
-        held = target.near(rng, 0.01, 5)
+        held = target.near(rng, 0.01, 5.0)
         for _ in range(rng.integers(1, 4)):
             if rng.random() < 0.5:
-                held = held.near(rng, 0.15, 45)
+                held = held.near(rng, 0.15, 45.0)
                 script.append((rng.uniform(0.4, 1.5), grasp + _wander(rng, 0.3), held, 1))
             else:
                 grasp = grasp + _wander(rng, rng.uniform(4, 14))
-                held = held.near(rng, 0.04, 25)
+                held = held.near(rng, 0.04, 25.0)
                 script.append((rng.uniform(0.25, 0.9), grasp, held, 2))
-        pose, wrist = _open_pose(rng), held.near(rng, 0.2, 35)
+        pose, wrist = _open_pose(rng), held.near(rng, 0.2, 35.0)
         script.append((rng.uniform(0.35, 0.9), pose, wrist, 3))
         _play(script, poses, wrists, labels, fps)
     angles = np.concatenate(poses)[:frames]

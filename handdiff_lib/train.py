@@ -50,7 +50,7 @@ class TrainConfig:
     @classmethod
     def tiny(cls) -> "TrainConfig":
         """About an hour on two CPU cores."""
-        return cls(model=DenoiserConfig.tiny(), steps=3000, lr=1e-3)
+        return cls(model=DenoiserConfig.tiny(), steps=2400, lr=1e-3)
 
     @classmethod
     def base(cls) -> "TrainConfig":

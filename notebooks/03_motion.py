@@ -125,7 +125,8 @@ light(fig, height=480).update_layout(showlegend=False)
 show(frames_slider(fig, moments, "time", 60))
 
 # %% [markdown]
-# Look at the first movement: speed is one bell, acceleration two humps, one to start and one to stop.
+# Look at the first movement: speed is one bell.
+# Acceleration is a broad hill: it starts the finger, bends its path around the knuckle, and stops it.
 # A hand that knows where it goes looks like this.
 #
 # ## Now it shakes

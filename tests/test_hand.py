@@ -3,6 +3,7 @@
 import contextlib
 import io
 import math
+import pickle
 import warnings
 from dataclasses import replace
 
@@ -283,11 +284,28 @@ def test_a_missing_file_names_the_cure(tmp_path):
         load_hand(tmp_path / "mano.npz")
 
 
-def test_the_name_is_the_files_stem(tmp_path):
-    copy = tmp_path / "mano.npz"
-    copy.write_bytes(OPEN_HAND.read_bytes())
+def test_the_name_is_open_for_the_open_hand_and_mano_for_any_other(tmp_path):
     assert load_hand().name == "open"
-    assert load_hand(copy).name == "mano"
+    for name, want in (("openhand.npz", "open"), ("mano.npz", "mano"), ("mano_right.npz", "mano")):
+        copy = tmp_path / name
+        copy.write_bytes(OPEN_HAND.read_bytes())
+        assert load_hand(copy).name == want
+
+
+@pytest.mark.parametrize("content", ["pickle", "cut short", "one array", "text"])
+def test_a_file_that_is_no_hand_names_the_cure(tmp_path, content):
+    path, raw = tmp_path / "MANO_RIGHT.pkl", io.BytesIO()
+    np.save(raw, np.zeros((778, 3)))
+    path.write_bytes(
+        {
+            "pickle": pickle.dumps({"f": np.zeros((1538, 3), np.uint32)}),
+            "cut short": OPEN_HAND.read_bytes()[:100_000],
+            "one array": raw.getvalue(),
+            "text": b"not a hand",
+        }[content]
+    )
+    with pytest.raises(InputError, match=r"is not a hand \.npz; make one with: handdiff hand import MANO_RIGHT\.pkl"):
+        load_hand(path)
 
 
 def test_a_missing_or_misshapen_array_is_named():

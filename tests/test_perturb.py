@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from handdiff_lib import rotation
+from handdiff_lib.anatomy import anatomical_axes
 from handdiff_lib.perturb import NoiseConfig, perturb
 from handdiff_lib.synth import synthesize
 
@@ -47,7 +48,7 @@ def test_answers_are_rotations_and_never_empty(clean, hand):
 
 
 def test_jitter_has_the_size_it_says(clean, hand):
-    """At the wrist, alike about three axes, 2 degrees each are 2 sqrt(3) in all; joints vary around that by exp(0.5 e)."""
+    """At the wrist, 2 degrees about each of three axes; tracks vary around that by exp(0.5 e)."""
     said = noisy(clean, hand, replace(QUIET, root_jitter_deg=(2.0, 2.0)))
     error = rotation.log(clean[0][:, :, 0].mT @ said.R[:, :, 0])
     per_track = torch.rad2deg(error.square().mean((1, 2)).sqrt())
@@ -75,8 +76,6 @@ def test_bias_is_the_same_in_every_frame(clean, hand):
 
 def test_fingers_err_most_in_flexion(clean, hand):
     said = noisy(clean, hand, replace(QUIET, jitter_deg=(2.0, 2.0)))
-    from handdiff_lib.anatomy import anatomical_axes
-
     e = rotation.log(clean[0].mT @ said.R)[:, :, 1:13]
     twist, abduction, flexion = (anatomical_axes(hand)[1:13] @ e[..., None])[..., 0].square().mean((0, 1, 2)).sqrt()
     assert flexion > 1.5 * abduction > 1.5 * twist

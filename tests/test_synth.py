@@ -22,7 +22,7 @@ def test_clips_have_the_asked_length_and_all_states_occur(hand):
 def test_motion_is_smooth_and_moves(hand):
     clip = synthesize(hand, 5, 300).motion
     assert second_difference_deg(clip.R[:, 1:]).mean() < 0.6
-    assert torch.rad2deg(rotation.angle_between(clip.R[:1], clip.R)).max() > 20
+    assert torch.rad2deg(rotation.angle_between(clip.R[:1].expand_as(clip.R), clip.R)).max() > 20
     assert clip.transl.diff(dim=0).norm(dim=-1).max() * 30 < 2.0, "wrists move slower than 2 m/s"
 
 

@@ -1,0 +1,692 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Refine a sequence
+#
+# The network looks at sixteen frames.
+# Your recording has a thousand, with holes in it.
+# How does it become one motion?
+#
+# On this page
+# - the whole clip walks back as one, seen through overlapping windows, so that there are no seams,
+# - short gaps are filled and long ones stay marked, and a motion that is good already should hardly change,
+# - two commands do this for a file of your own.
+
+# %% tags=["hide-cell"]
+import importlib.util
+import subprocess
+import sys
+
+if importlib.util.find_spec("handdiff_lib") is None:  # on Colab
+    source = "git+https://github.com/handdiff/handdiff"
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", source], check=True)
+
+# %% tags=["parameters"]
+track = "right"
+stride = 4  # frames from one window to the next
+seed = 0
+
+# %% [markdown]
+# ## Before and after
+#
+# The clip that ships is made up by a program, and its noise is simulated: no camera has seen this hand.
+# That is why the truth is known, and why the numbers on this page say little about your recordings.
+
+# %%
+from handdiff_lib.checkpoint import load_denoiser
+from handdiff_lib.hand import DATA, load_hand
+from handdiff_lib.refine import RefineConfig, refine
+from handdiff_lib.storage import load_motion
+
+clip = load_motion(DATA / "clips" / "demo.npz")
+before, truth = clip[track], clip[f"{track}.truth"]
+hand = load_hand()
+model, card = load_denoiser()
+cfg = RefineConfig(N=card["N"], stride=stride, seed=seed)
+after = refine(before, model, hand, cfg)
+print(f"{len(after)} frames at {after.fps:g} a second; {int((~before.valid).sum())} of them had no estimate")
+
+# %% tags=["hide-input", "nbval-ignore-output"]
+from handdiff_lib.view import player, show
+
+tracks = {"before": before, "after": after, "truth": truth}
+show(player(tracks, hand, start=1.5, seconds=1.3, max_frames=40, trails=8))
+
+# %% [markdown]
+# The lines behind the finger tips are where they have been.
+# Press Play and look at the left hand shake; where it is grey the estimator has said nothing.
+# Then compare the middle with the right: what has *not* changed?
+
+# %% tags=["nbval-ignore-output"]
+from handdiff_lib.baselines import best_gaussian, gaussian
+from handdiff_lib.metrics import score
+from handdiff_lib.motion import fill_missing
+
+sigma = best_gaussian([(before, truth)], (0.5, 1, 2, 3, 4, 6), hand)
+rows = {"before": fill_missing(before), f"Gaussian, σ = {sigma:g}": gaussian(before, sigma), "after": after}
+print("                   MJE (mm)   fingers (°)   ACCL (mm/frame²)")
+for name, motion in rows.items():
+    found = score(motion, truth, hand)
+    print(f"{name:16s} {found['mje_mm']:8.1f} {found['finger_deg']:12.1f} {found['accl_mm']:15.2f}")
+
+# %% [markdown]
+# ACCL is the shaking.
+# MJE, the mean distance of the joints, is mostly an error that stays: the simulated estimator has the wrist turned
+# much the same wrong way for seconds.
+# A steady error looks like a motion, and nothing in the estimate gives it away.
+# The middle row is what one has to beat: a Gaussian filter on rotations.
+# Its width was chosen with the truth in hand, which you do not have.
+
+# %% [markdown]
+# ## Where seams come from
+#
+# The easy way with a long clip: cut it into pieces of sixteen frames, refine each, and put them together again.
+
+# %%
+import torch
+
+from handdiff_lib.motion import concat
+
+window = model.cfg.window
+pieces = concat([refine(before[k : k + window], model, hand, cfg) for k in range(0, len(before), window)])
+seams = torch.arange(window, len(before), window)
+
+
+def speed_mm(motion):
+    joints = motion.joints(hand)
+    return 1000 * (joints - joints[:, :1]).diff(dim=0).norm(dim=-1).mean(-1)
+
+
+# %% [markdown]
+# The curves show how far the joints move from one frame to the next, seen from the wrist.
+# Thin upright lines mark the places where two pieces meet.
+
+# %% tags=["hide-input", "nbval-ignore-output"]
+import plotly.graph_objects as go
+
+from handdiff_lib.view import light
+
+look = {"pieces": "#D55E00", "one walk": "#0072B2", "truth": "#009E73"}
+fig = light(go.Figure(), height=400)
+for name, motion in {"pieces": pieces, "one walk": after, "truth": truth}.items():
+    fig.add_scatter(y=speed_mm(motion).numpy().round(2), x0=1, name=name, line=dict(color=look[name], width=2))
+for seam in seams.tolist():
+    fig.add_vline(x=seam, line=dict(color="#999999", width=1))
+fig.update_layout(xaxis_title="frame", yaxis_title="speed of the joints (mm/frame)", hovermode="x")
+show(fig)
+
+# %% tags=["nbval-ignore-output"]
+at_seam = torch.zeros(len(before) - 1, dtype=torch.bool)
+at_seam[seams - 1] = True  # from the last frame of a piece to the first of the next
+print("mm/frame    where pieces meet   elsewhere")
+for name, motion in {"pieces": pieces, "one walk": after, "truth": truth}.items():
+    speed = speed_mm(motion)
+    print(f"{name:11s} {speed[at_seam].mean():12.1f} {speed[~at_seam].mean():14.1f}")
+assert speed_mm(pieces)[at_seam].mean() > speed_mm(after)[at_seam].mean()
+
+# %% [markdown]
+# Look at the orange spikes that stand on a line.
+# A spike that orange and blue share has another cause: the estimate itself.
+#
+# Three things end at the edge of a piece.
+# - What the network is told: the estimates on the other side, and their means over time.
+# - Where the walk starts: each piece draws noise of its own.
+# - What is decided: two pieces with the same doubt may settle it in different ways.
+#
+# The cure is to let the clip walk back as a whole, and to cut it only where the network cannot do without.
+# It is told of all frames once.
+# At each step it looks through windows that overlap, and *all* of them see the same $x_n$.
+# Their answers are joined to one $\hat x_0$ before the next step begins, so no two windows can drift apart.
+
+# %% [markdown]
+# ## Many windows, one answer
+#
+# With a window every four frames, most frames are seen four times.
+# Who is right?
+# A window knows most in its middle, so frame $k$ of its sixteen speaks with the Hann weight
+#
+# $$ w_k = \sin^2\!\Big(\pi\,\frac{k + \frac12}{16}\Big), \qquad k = 0, \dots, 15. $$
+#
+# The blue curve is the share of one window in the answer; grey curves are the shares of the others.
+# Drag to move the windows closer.
+
+# %% tags=["hide-input", "nbval-ignore-output"]
+from handdiff_lib.refine import window_starts
+from handdiff_lib.view import frames_slider
+
+hann = torch.sin(torch.pi * (torch.arange(16) + 0.5) / 16).square()
+
+
+def shares(every, frames=64):
+    starts = window_starts(frames, 16, every)
+    weight = torch.full((len(starts), frames), torch.nan)
+    for row, start in zip(weight, starts, strict=True):
+        row[start : start + 16] = hann
+    return weight / weight.nansum(0)
+
+
+def scene(every):
+    share = shares(every)
+    chosen = len(share) // 2
+    gap = torch.full((len(share) - 1, 1), torch.nan)  # lifts the pen between two windows
+    others = torch.cat([share[torch.arange(len(share)) != chosen], gap], dim=1).flatten()
+    frame = torch.arange(65).repeat(len(share) - 1)
+    return [
+        go.Scatter(x=frame.numpy(), y=others.numpy().round(3), name="the others", line=dict(color="#BBBBBB", width=1)),
+        go.Scatter(y=share[chosen].numpy().round(3), name="one window", line=dict(color="#0072B2", width=4)),
+    ]
+
+
+strides = (16, 8, 4, 2, 1)
+fig = light(go.Figure(scene(4)), height=430)
+fig.update_layout(xaxis_title="frame", yaxis=dict(title="share in the answer", range=[-0.04, 1.08]))
+frames_slider(fig, [go.Frame(data=scene(k), name=str(k)) for k in strides], "stride =", 800)
+fig.layout.sliders[0].active = strides.index(4)
+show(fig)
+
+# %% [markdown]
+# At stride 16 a frame has one voice, and the next frame may have another: a seam.
+# From stride 8 on the windows fade into each other.
+# The first and the last frames have fewer voices at any stride.
+
+# %% [markdown]
+# ## The mean of rotations
+#
+# Windows answer with rotations, and the sum of rotations is none.
+# So we ask for the rotation with the least squared distance to all answers $R_k$, each with its weight:
+#
+# $$ \bar R = \arg\min_R \sum_k w_k \lVert R - R_k \rVert^2
+#   = \arg\max_R \; \mathrm{tr}\big(R^\top M\big), \qquad M = \sum_k w_k R_k , $$
+#
+# since $\lVert R - R_k \rVert^2 = 6 - 2\,\mathrm{tr}(R^\top R_k)$.
+# Only the sum $M$ matters.
+# Write $M = U S V^\top$; then $\mathrm{tr}(R^\top M) = \mathrm{tr}(Q S)$ with $Q = V^\top R^\top U$.
+# No entry of an orthogonal $Q$ is above 1, so the best is $Q = I$, which is $\bar R = U V^\top$.
+# If that is a mirror image, the weakest axis turns around.
+# This is the **chordal mean**.
+
+
+# %%
+from handdiff_lib import rotation
+
+
+def nearest_by_hand(M):
+    U, _, Vh = torch.linalg.svd(M)
+    turn = torch.ones_like(M[..., 0])
+    turn[..., 2] = torch.linalg.det(U @ Vh).sign()
+    return U @ (turn[..., None] * Vh)
+
+
+answers = rotation.exp(0.5 * torch.randn(4, 3, generator=torch.Generator().manual_seed(seed)))
+weight = torch.tensor([0.1, 0.7, 0.9, 0.3])
+M = (weight[:, None, None] * answers).sum(0)
+mean = rotation.mean_rotation(answers, weight)
+torch.testing.assert_close(nearest_by_hand(M), mean, atol=1e-5, rtol=0)
+
+# %% [markdown]
+# Now the windows, one after the other; each adds what it says to the sum $M$ of every frame that it sees.
+# What the network is told about the estimate, the library packs into `y`: the clip without holes, with one shape,
+# seen from a slowly turning frame that follows the wrist.
+
+# %%
+from handdiff_lib.denoiser import estimate_frames
+from handdiff_lib.refine import predict_clip
+
+y, frame = estimate_frames(fill_missing(before).with_one_shape())
+
+
+@torch.no_grad()
+def predict_by_hand(features, n, starts):
+    M = torch.zeros_like(y.R[0])
+    for start in starts.tolist():
+        index = torch.arange(start, start + 16)
+        pred = model.predict(features[None, index], n, y.windows(index[None]))
+        M[index] += hann[:, None, None, None] * pred.R[0]
+    return nearest_by_hand(M)
+
+
+# %% [markdown]
+# We try it at the first step, from the estimate itself in the place of $x_N$.
+
+# %%
+with torch.no_grad():
+    features = (model.encode_estimate(y, hand) + model.encode_noisy(y.R, y.betas, hand))[0]
+    n = torch.tensor([cfg.N])
+    library = predict_clip(model, features, n, y, stride).R[0]
+by_hand = predict_by_hand(features, n, window_starts(len(before), window, stride))
+torch.testing.assert_close(by_hand, library, atol=1e-4, rtol=0)
+
+# %% [markdown]
+# ## The walk, step by step
+#
+# The rest is the walk back of the page before, with the clip's prediction as its denoiser.
+# Each frame is encoded once a step, however many windows look at it, so the time grows evenly with the
+# number of frames.
+
+# %%
+from handdiff_lib.diffusion import decode, encode, residual_shift, sample, seeded_noise
+
+features_y = model.encode_estimate(y, hand).detach()
+
+
+def denoise(rn, _, n):
+    features = features_y + model.encode_noisy(decode(rn, y.R), y.betas, hand)
+    return encode(predict_clip(model, features[0], n, y, stride).R, y.R)
+
+
+noise = seeded_noise(torch.Generator().manual_seed(seed))
+origin = torch.zeros_like(y.R[..., 0])  # the estimate, seen from itself
+walk = list(sample(denoise, origin, residual_shift(cfg.N), cfg.rule, noise))
+
+# %% [markdown]
+# The library's `walk_back` yields the same predictions, and the last of them is what `refine` has given us.
+
+# %%
+from handdiff_lib.denoiser import from_steady, to_steady
+from handdiff_lib.refine import walk_back
+
+for step, pred in zip(walk, walk_back(model, y, hand, cfg), strict=True):
+    torch.testing.assert_close(decode(step.x0, y.R), pred.R, atol=1e-4, rtol=0)
+torch.testing.assert_close(from_steady(decode(walk[-1].x0, y.R), frame)[0], after.R, atol=1e-4, rtol=0)
+
+# %% [markdown]
+# One frame of the walk: left, in grey, $x_n$; in the middle what the denoiser says; right the truth.
+
+# %% tags=["hide-input", "nbval-ignore-output"]
+from handdiff_lib.view import hand_figure
+
+shown = 62
+true_R = to_steady(truth.R[None], frame)
+aside = torch.tensor([0.0, -0.096, 0.128])  # to the left on the screen
+shaped = hand.shape(truth.betas)
+views = []
+for step in walk:
+    three = (decode(step.xn, y.R), decode(step.x0, y.R), true_R)
+    views.append(torch.cat([shaped.pose(R[0, shown]).skin() + (1 - k) * aside for k, R in enumerate(three)]))
+faces = torch.cat([hand.faces + k * len(hand.v_template) for k in range(3)])
+paint = torch.tensor([[0.7, 0.7, 0.7], [0.0, 0.45, 0.7], [0.0, 0.62, 0.45]]).repeat_interleave(len(hand.v_template), 0)
+labels = [str(step.n) for step in walk]
+show(hand_figure(torch.stack(views), faces, fps=1, colors=paint, labels=labels, label="n ="))
+
+# %% [markdown]
+# In numbers, over all frames: the mean angle of $x_n$ and of the prediction to the truth, and how far the
+# prediction has moved since the step before.
+
+# %% tags=["nbval-ignore-output"]
+from dataclasses import replace
+from itertools import pairwise
+
+
+def apart_deg(R, Q):
+    return rotation.angle_between(R, Q).rad2deg().mean()
+
+
+said = [decode(step.x0, y.R) for step in walk]
+moved = [apart_deg(y.R, said[0]), *(apart_deg(R, Q) for R, Q in pairwise(said))]
+other = refine(before, model, hand, replace(cfg, seed=seed + 1))
+
+print(" n     x_n to truth   prediction to truth   moved")
+for step, R, since in zip(walk, said, moved, strict=True):
+    here = apart_deg(decode(step.xn, y.R), true_R)
+    print(f"{step.n:2d} {here:12.2f}° {apart_deg(R, true_R):17.2f}° {since:13.2f}°")
+print(f"another seed ends {apart_deg(after.R, other.R):.2f}° away")
+
+# %% [markdown]
+# The first row of the last column is the step away from the estimate.
+# If the rows below it are small, the network knew from the start, and a shorter walk would do.
+# If the column before it falls, the network gains from seeing its own better guesses in $x_n$.
+# The last line is the network's doubt, as far as the walk tells it.
+# If it is far below the error, the network is too sure of itself, as every walk in few steps was on page 8.
+
+# %% [markdown]
+# ## Missing frames
+#
+# We punch two holes into the estimate, one of ten frames and one of twenty-six.
+# To be sure that nothing there is read, we fill them with NaN.
+
+# %%
+holes = {"short": slice(47, 57), "long": slice(80, 106)}
+R, seen = before.R.clone(), before.valid.clone()
+for hole in holes.values():
+    R[hole], seen[hole] = torch.nan, False
+gappy = replace(before, R=R, valid=seen)
+filled = refine(gappy, model, hand, cfg)
+
+for name, hole in holes.items():
+    print(f"{name:5s} {len(seen[hole])} frames missing, {int(filled.valid[hole].sum())} of them valid afterwards")
+assert filled.R.isfinite().all()
+
+# %% tags=["hide-input", "nbval-ignore-output"]
+from handdiff_lib.scene import COLORS
+from handdiff_lib.topology import JOINTS
+
+
+def bend(motion, keep=None):
+    angle = rotation.log(fill_missing(motion).R[:, JOINTS.index("middle2")])[:, 2].rad2deg()
+    return angle.where(torch.ones_like(motion.valid) if keep is None else keep, torch.nan).numpy().round(1)
+
+
+doubtful = ~filled.valid
+doubtful[1:] |= ~filled.valid[:-1]  # join the dotted line to the drawn one
+doubtful[:-1] |= ~filled.valid[1:]
+fig = light(go.Figure(), height=420)
+fig.add_scatter(y=bend(truth), name="truth", line=dict(color=COLORS["truth"], width=4))
+fig.add_scatter(y=bend(gappy, seen), name="before", line=dict(color=COLORS["before"], width=1))
+fig.add_scatter(y=bend(filled, filled.valid), name="after", line=dict(color=COLORS["after"], width=2))
+fig.add_scatter(
+    y=bend(filled, doubtful), name="after, not valid", line=dict(color=COLORS["after"], width=2, dash="dot")
+)
+for hole in holes.values():
+    fig.add_vrect(x0=hole.start, x1=hole.stop - 1, fillcolor="#DDDDDD", opacity=0.5, line_width=0, layer="below")
+fig.update_layout(xaxis_title="frame", yaxis_title="bend of the middle finger (°)")
+show(fig)
+
+# %% [markdown]
+# Look at the grey bands.
+# Both are bridged, at first by an even turn from the last estimate to the next, which is where the walk back begins.
+# Up to sixteen frames, the length of a window, the answer becomes valid.
+# In a longer gap some windows see nothing but the bridge.
+# Its frames hold a pose, so that players do not stumble, but they stay marked: `valid` is False there.
+# So do the frames before the first and after the last estimate.
+
+# %% tags=["nbval-ignore-output"]
+from handdiff_lib.metrics import rotation_error_deg
+
+rows = {"bridged evenly": fill_missing(gappy), "refined": filled, "refined, without holes": after}
+print("fingers, inside the holes (°)  " + "   ".join(holes))
+for name, motion in rows.items():
+    error = rotation_error_deg(motion.R, truth.R)[:, 1:]
+    short_long = "   ".join(f"{error[hole].mean():5.1f}" for hole in holes.values())
+    print(f"{name:30s} {short_long}")
+
+# %% [markdown]
+# What happened in a hole is a guess.
+# If the second row is no better than the first, the network has only passed the bridge on.
+
+# %% [markdown]
+# ## Do no harm
+#
+# What if the estimate is good?
+# We give the refiner the truth, and see how much it changes; then its own answer, once more.
+# Fast frames are the third of the frames in which the true hand moves fastest.
+
+# %% tags=["nbval-ignore-output"]
+speed = torch.cat([speed_mm(truth)[:1], speed_mm(truth)])
+is_fast = speed > speed.quantile(2 / 3)
+change = {}
+for name, motion in {"the estimate": before, "the truth": truth, "its own answer": after}.items():
+    answer = refine(motion, model, hand, cfg)
+    change[name] = rotation_error_deg(answer.R, fill_missing(motion).R).mean(-1)
+
+print("changed by (°)   all frames   fast   the rest")
+for name, deg in change.items():
+    print(f"{name:15s} {deg.mean():8.2f} {deg[is_fast].mean():10.2f} {deg[~is_fast].mean():8.2f}")
+
+# %% [markdown]
+# The row of the truth should be close to zero.
+# A refiner that smooths whatever it is given changes fast frames most.
+# The place of the wrist it leaves alone: `transl` goes through as it came, and is bridged in gaps.
+
+# %%
+assert torch.equal(after.transl[before.valid], before.transl[before.valid])
+
+# %% [markdown]
+# ## Your own file
+#
+# Two commands, for a file of any length:
+#
+# ```
+# handdiff refine hamer.npz -o refined.npz --fps 25
+# handdiff view refined.npz -o refined.html
+# ```
+#
+# The first reads what your estimator wrote, by its content:
+#
+# | you have | file | what is in it | say also |
+# |---|---|---|---|
+# | HaMeR, WiLoR, over time | `.npz` `.pkl` | `global_orient`, `hand_pose`, `betas`, `right` | `--fps` |
+# | HaMeR, WiLoR-mini, by image | `.pkl` | list of what they return; None: no hand found | `--fps` |
+# | Dyn-HaMR | `.npz` | `trans`, `root_orient`, `pose_body`, `betas`, `is_right` | |
+# | MediaPipe, any 21 keypoints | `.npz` `.npy` `.pkl` | (T, 21, 3) in metres; NaN: missing | `--fps` `--side` |
+# | handdiff | `.npz` | tracks, as on this page | |
+#
+# Of MediaPipe's answers only the *world* landmarks are in metres.
+# Without `--fps` a file that does not state its frame rate is taken to have 30 frames a second.
+# The network has learned from 20 to 60; bring a faster recording down first, with `motion.resample`.
+# In Python the first step is `read_tracks`.
+# Here we write the demo's estimate under HaMeR's names, and read it back.
+
+# %%
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from handdiff_lib.readers import read_tracks
+
+room = tempfile.TemporaryDirectory()  # goes with the kernel
+folder = Path(room.name)
+as_hamer = {
+    "global_orient": before.R[:, :1].numpy(),
+    "hand_pose": before.R[:, 1:].numpy(),
+    "betas": np.zeros((len(before), 10)),
+    "right": np.full(len(before), before.side == "right", dtype=float),
+    "valid": before.valid.numpy(),
+}
+np.savez(folder / "hamer.npz", **as_hamer)
+for name, motion in read_tracks(folder / "hamer.npz", fps=30).items():
+    print(f"{name}: {len(motion)} frames, {int(motion.valid.sum())} valid, hand {motion.hand}")
+    torch.testing.assert_close(motion.R[motion.valid], before.R[before.valid])
+
+# %% [markdown]
+# And the commands themselves, run from inside this page.
+
+
+# %% tags=["nbval-ignore-output"]
+def handdiff(*words):
+    command = [sys.executable, "-c", "from handdiff_lib.cli import main; main()", *words]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    print(done.stdout.strip())
+
+
+handdiff("refine", "hamer.npz", "-o", "refined.npz", "--fps", "30")
+handdiff("view", "refined.npz", "-o", "refined.html")
+
+# %% [markdown]
+# What the file holds: each track under its name, and the estimate it came from beside it.
+# Reading needs no pickle; the notation page lists all fields.
+
+# %%
+for name, motion in load_motion(folder / "refined.npz").items():
+    print(f"{name:13s} {len(motion)} frames, {int(motion.valid.sum())} valid, {motion.fps:g} fps, hand {motion.hand}")
+refined = load_motion(folder / "refined.npz")[track]
+for field in ("R", "betas", "transl", "valid", "state_prob", "refined"):
+    print(f"   {field:12s} {tuple(getattr(refined, field).shape)}")
+
+# %% [markdown]
+# `state_prob` has four numbers a frame, for reach, stable grasp, manipulate and release.
+# They were learned from made-up motion alone, so take them as a hint.
+# `refined` says which frames were changed.
+# A track of MANO keeps its own shape, the median over its frames.
+
+# %% [markdown]
+# ## Exercises
+
+# %% [markdown]
+# ````{exercise-start} The seam
+# :label: ex-15-predict
+# ````
+# *Predict.* `RefineConfig(stride=16)` takes the overlap away and leaves all else: one walk, one noise, and `y`
+# computed from the whole clip.
+# Will the seams be as high as those of the pieces?
+# ````{exercise-end}
+# ````
+
+# %% [markdown]
+# ````{solution-start} ex-15-predict
+# :class: dropdown
+# ````
+# Of the three things that ended at the edge of a piece, only the last still does.
+# The difference between the first two rows is what the network is told, and where it starts.
+
+# %% tags=["nbval-ignore-output"]
+rows = {"pieces": pieces}
+rows |= {f"stride {k}": refine(before, model, hand, replace(cfg, stride=k)) for k in (16, 8, 4)}
+
+print("mm/frame      where windows meet   elsewhere")
+for name, motion in rows.items():
+    speed = speed_mm(motion)
+    print(f"{name:11s} {speed[at_seam].mean():14.1f} {speed[~at_seam].mean():14.1f}")
+
+# %% [markdown]
+# ````{solution-end}
+# ````
+
+# %% [markdown]
+# ````{exercise-start} Shares that sum to one
+# :label: ex-15-derive
+# ````
+# *Derive.* At stride 4, inside the clip, show that the four Hann weights of a frame sum to 2, whatever the frame.
+# What follows for the share of each window?
+# At which other strides is the sum constant?
+# ````{exercise-end}
+# ````
+
+# %% [markdown]
+# ````{solution-start} ex-15-derive
+# :class: dropdown
+# ````
+# Four frames further on the angle has grown by $4\pi/16$, so the four angles are $\theta + m\pi/4$, $m = 0, 1, 2, 3$.
+# Two that are $\pi/2$ apart sum to one: $\sin^2\theta + \sin^2(\theta + \pi/2) = \sin^2\theta + \cos^2\theta = 1$.
+# There are two such pairs, so the sum is 2, and the share of a window is half its weight: one smooth bump.
+#
+# In general $\sin^2\theta = \frac12 - \frac12\cos 2\theta$, and the cosines of angles spread evenly over a whole turn
+# cancel: the sum is constant at each stride that divides 16 and leaves two windows or more, 8, 4, 2 and 1.
+# At stride 16 there is one window, nothing cancels, and its share is 1.
+
+# %%
+for every in (16, 8, 4, 2, 1):
+    total = sum(hann.roll(every * m) for m in range(16 // every))
+    print(f"stride {every:2d}   sum from {total.min():.3f} to {total.max():.3f}")
+
+# %% [markdown]
+# ````{solution-end}
+# ````
+
+# %% [markdown]
+# ````{exercise-start} Online
+# :label: ex-15-build
+# ````
+# *Build.* A robot cannot wait for the end of the clip.
+# Write `online(motion, lookahead)`, which answers frame t from frames up to `t + lookahead` only: refine the slice
+# that ends there and keep frame t of the answer.
+# A frame too late must not matter, and who may look at everything gives what `refine` gives:
+#
+# ```
+# later = replace(short, R=torch.cat([short.R[:20], short.R[20:].flip(0)]))
+# assert torch.equal(online(short, 4).R[:16], online(later, 4).R[:16])
+# assert torch.equal(online(short, 24).R, refine(short, model, hand, cfg).R)
+# ```
+#
+# with `short = before[40:64]`.
+# How much does it shake at a lookahead of 0, and what does a frame more cost?
+# ````{exercise-end}
+# ````
+
+# %% [markdown]
+# ````{solution-start} ex-15-build
+# :class: dropdown
+# ````
+
+
+# %%
+def online(motion, lookahead):
+    answers = []
+    for t in range(len(motion)):
+        known = refine(motion[: t + lookahead + 1], model, hand, cfg)
+        answers.append(known[t : t + 1])
+    return concat(answers)
+
+
+short = before[40:64]
+later = replace(short, R=torch.cat([short.R[:20], short.R[20:].flip(0)]))
+assert torch.equal(online(short, 4).R[:16], online(later, 4).R[:16])
+assert torch.equal(online(short, 24).R, refine(short, model, hand, cfg).R)
+
+# %% tags=["nbval-ignore-output"]
+span = slice(36, 68)
+found = {k: score(online(before[span], k), truth[span], hand) for k in (0, 2, 6, 32)}
+
+print("lookahead   delay (ms)   MJE (mm)   ACCL (mm/frame²)")
+for lookahead, row in found.items():
+    delay = 1000 * lookahead / before.fps
+    print(f"{lookahead:6d} {delay:13.0f} {row['mje_mm']:11.1f} {row['accl_mm']:13.2f}")
+
+# %% [markdown]
+# Each frame comes from a walk of its own, with a shape of its own, and at the very edge of a window.
+# A few frames of lookahead bring it further in.
+# This is slow, since the slice grows; frames more than about fifty back hardly have a say, so one may drop them.
+# ````{solution-end}
+# ````
+
+# %% [markdown]
+# ````{exercise-start} How strong?
+# :label: ex-15-explore
+# ````
+# *Explore.* Put a knob between the estimate (0) and the answer (1): `rotation.slerp(estimate.R, after.R, share)`,
+# joint by joint.
+# Which setting is best on this clip, by MJE and by ACCL?
+# Turn it past 1 as well.
+# Is it the same for the other hand?
+# How would you choose it where there is no truth?
+# ````{exercise-end}
+# ````
+
+# %% [markdown]
+# ````{solution-start} ex-15-explore
+# :class: dropdown
+# ````
+
+
+# %% tags=["nbval-ignore-output"]
+def mixed(estimate, answer, strength):
+    share = torch.full(estimate.R.shape[:2], strength)
+    return replace(answer, R=rotation.slerp(estimate.R, answer.R, share))
+
+
+truths = [clip[f"{side}.truth"] for side in ("right", "left")]
+pairs = [(fill_missing(clip[side]), refine(clip[side], model, hand, cfg)) for side in ("right", "left")]
+table = {}
+for knob in (0.0, 0.25, 0.5, 0.75, 1.0, 1.25):
+    table[knob] = [score(mixed(*pair, knob), true, hand) for pair, true in zip(pairs, truths, strict=True)]
+
+print("           right              left")
+print("knob    MJE    ACCL       MJE    ACCL")
+for knob, scores in table.items():
+    print(f"{knob:4.2f}" + "".join(f" {s['mje_mm']:7.2f} {s['accl_mm']:7.2f}  " for s in scores))
+
+# %% [markdown]
+# A network trained to the least squared error has its best knob near 1 on motion like that of its training, and
+# elsewhere it need not.
+# A best knob below 1 says that it trusts the estimate too little, above 1 too much.
+# Without a truth one can still ask whether the answer shakes more or less than people do, or hold back what the
+# estimator was most sure of and see whether the answer agrees with it.
+# ````{solution-end}
+# ````
+
+# %% [markdown]
+# ## What to keep
+#
+# - One walk back for the whole clip; windows only look, and a chordal mean with Hann weights joins what they say.
+# - Gaps of up to one window are filled and valid, longer ones stay marked; feed in a good motion to see what harm is
+#   done.
+# - `handdiff refine`, then `handdiff view`; the estimate stays in the file beside the answer.

@@ -2,6 +2,7 @@
 
 import math
 import pickle
+import zipfile
 from dataclasses import fields, replace
 
 import numpy as np
@@ -218,6 +219,43 @@ def test_objects_are_refused_and_never_run(motion, tmp_path):
     with pytest.raises(MotionError):
         load_motion(path)
     assert not marker.exists()
+
+
+HEADERS = {
+    "cut": "{'descr': '<f4', 'fortran_order': False",
+    "no header": "frame,x,y,z",
+    "no dtype": "{'descr': 'zz', 'fortran_order': False, 'shape': (3,)}",
+    "negative": "{'descr': '<f4', 'fortran_order': False, 'shape': (-1,)}",
+    "far too large": "{'descr': '<f4', 'fortran_order': False, 'shape': (10000000000000000,)}",
+    "quotes": "'''''''''",
+}
+
+
+@pytest.mark.parametrize("header", HEADERS.values(), ids=HEADERS.keys())
+def test_a_damaged_header_is_named_as_damage(tmp_path, header):
+    """Not as python objects, which it does not hold."""
+    path = tmp_path / "motion.npz"
+    text = header.encode() + b"\n"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("R.npy", b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text)
+    with pytest.raises(MotionError, match=r"is not a readable \.npz.*copy it again") as caught:
+        read_npz(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_any_flipped_byte_is_an_error_or_harmless(motion, tmp_path):
+    """Never another exception, whatever the damage does to zip and headers."""
+    path = tmp_path / "motion.npz"
+    save_motion(path, {"left": motion})
+    good, refused = path.read_bytes(), []
+    for at in range(0, len(good), 37):
+        path.write_bytes(good[:at] + bytes([good[at] ^ 0x5A]) + good[at + 1 :])
+        try:
+            load_motion(path)
+        except MotionError as error:
+            refused.append(str(error))
+    assert len(refused) > len(good) / 37 / 2
+    assert not any("\n" in message for message in refused)
 
 
 def test_a_single_array_is_no_motion(tmp_path):

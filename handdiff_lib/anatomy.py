@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from handdiff_lib import rotation
 from handdiff_lib.hand import HandModel
 from handdiff_lib.topology import CHAIN, FINGERS, TIPS
 
@@ -32,3 +33,24 @@ def anatomical_axes(hand: HandModel) -> Float[Tensor, "16 3 3"]:
             y = torch.nn.functional.normalize(dorsal - (dorsal @ x) * x, dim=0)
             frames[joint] = torch.stack([x, y, torch.linalg.cross(x, y)])
     return torch.stack(frames)
+
+
+def anatomical_angles(R: Float[Tensor, "*batch 16 3 3"], axes: Float[Tensor, "16 3 3"]) -> Float[Tensor, "*batch 16 3"]:
+    r"""Twist, abduction and flexion in radians: $C R C^\top = R_y(a_y) R_x(a_x) R_z(a_z)$, in the order x, y, z.
+
+    Twist lies in [-pi/2, pi/2], the others in (-pi, pi]. At a twist of a quarter turn the other two are not unique and
+    the gradient there is not finite. The wrist's angles are about the axes of the MANO frame.
+    """
+    local = axes @ R @ axes.mT
+    twist = torch.atan2(-local[..., 1, 2], torch.hypot(local[..., 1, 0], local[..., 1, 1]))
+    abduction = torch.atan2(local[..., 0, 2], local[..., 2, 2])
+    flexion = torch.atan2(local[..., 1, 0], local[..., 1, 1])
+    return torch.stack([twist, abduction, flexion], dim=-1)
+
+
+def anatomical_rotations(
+    angles: Float[Tensor, "*batch 16 3"], axes: Float[Tensor, "16 3 3"]
+) -> Float[Tensor, "*batch 16 3 3"]:
+    """Rotations in MANO's frames from `anatomical_angles`: its inverse."""
+    x, y, z = (rotation.exp(angles[..., k, None] * torch.eye(3).to(angles)[k]) for k in range(3))
+    return axes.mT @ y @ x @ z @ axes

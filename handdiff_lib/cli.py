@@ -1,10 +1,9 @@
 """The command line: refine, view, train, bench, demo, hand import. Bad input ends with one line and exit code 2."""
 
-import json
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,8 +15,7 @@ from rich.table import Table
 
 from handdiff_lib import bench as benchmarks
 from handdiff_lib import rotation
-from handdiff_lib.checkpoint import load_denoiser, save_denoiser
-from handdiff_lib.data import captured_corpus, is_validation, manipnet_tracks, synthetic_corpus
+from handdiff_lib.checkpoint import load_denoiser
 from handdiff_lib.diffusion import Rule
 from handdiff_lib.hand import DATA, InputError, load_hand
 from handdiff_lib.mano_file import import_mano
@@ -29,9 +27,9 @@ from handdiff_lib.readers.manipnet import TEST_TAKES
 from handdiff_lib.refine import RefineConfig
 from handdiff_lib.refine import refine as refine_track
 from handdiff_lib.report import report
+from handdiff_lib.run import training_run
 from handdiff_lib.storage import check_output, load_motion, save_motion
-from handdiff_lib.train import TrainConfig, load_state, new_state, save_state
-from handdiff_lib.train import train as train_steps
+from handdiff_lib.train import TrainConfig
 
 Input = Annotated[Path, tyro.conf.Positional]
 Output = Annotated[Path, tyro.conf.arg(aliases=["-o"])]
@@ -140,48 +138,14 @@ def train(
     torch.set_num_threads(threads)
     cfg = getattr(TrainConfig, config)()
     cfg = cfg if steps is None else replace(cfg, steps=steps)
-    folder = output / config
-    folder.mkdir(parents=True, exist_ok=True)
-    checkpoint, hand = folder / "checkpoint.safetensors", load_hand()
-    state = load_state(checkpoint, cfg, hand) if checkpoint.is_file() else new_state(cfg, hand)
-    console.print(f"{config}: {sum(p.numel() for p in state.model.parameters()):,} weights, from step {state.step}")
-    with _progress() as progress, (folder / "log.jsonl").open("a") as log:
-        corpora, share, names = _corpora(cfg, data, output, _teller(progress))
-        task = progress.add_task("training", total=cfg.steps, completed=state.step)
-        began, first = time.time(), state.step
-        for line in train_steps(state, cfg, corpora, share, hand):
-            log.write(json.dumps(line) + "\n")
-            progress.update(task, completed=state.step, description=f"training, loss {line['loss']:.3f}")
+    with _progress() as progress:
+        tell = _teller(progress)
+        for state, line in training_run(config, cfg, data, output / config, tell):
+            tell("training", state.step, cfg.steps)
             if not console.is_terminal and state.step % 50 == 0:  # a log file shows no bar
                 console.print(f"step {state.step} of {cfg.steps}, loss {line['loss']:.3f}")
-            if state.step % 200 == 0 or state.step == cfg.steps:
-                log.flush()
-                save_state(checkpoint, state, cfg)
-                card = {
-                    "name": config,
-                    "N": cfg.N,
-                    "hand": hand.name,
-                    "data": names,
-                    "license": "CC-BY-NC-4.0 (trained on ManipNet)" if data else "Apache-2.0 (made-up motion alone)",
-                    "command": f"handdiff train --config {config}" + (" --data MANIPNET" if data else ""),
-                    "steps": state.step,
-                    "seconds": {"this_start": round(time.time() - began), "from_step": first},
-                    "train": asdict(cfg),
-                }
-                save_denoiser(folder / f"{config}.safetensors", state.ema, card)
-    console.print(f"wrote {folder / config}.safetensors; to use it: handdiff refine IN -o OUT.npz --weights THAT")
-
-
-def _corpora(cfg: TrainConfig, data: Path | None, output: Path, tell: Callable) -> tuple[list, list[float], list[str]]:
-    """What to train on, how often each part is drawn, and what it is called."""
-    hand = load_hand()
-    made = synthetic_corpus(hand, 200, 1000, lambda done, count: tell("making clips", done, count))
-    if data is None:
-        return [made], [1.0], ["synthetic"]
-    cache = output / "manipnet.npz"
-    tracks = manipnet_tracks(data, hand, cache, lambda done, count: tell("fitting takes", done, count))
-    used = {name: m for name, m in tracks.items() if not is_validation(name)}
-    return [captured_corpus(list(used.values())), made], [1 - cfg.synthetic, cfg.synthetic], [*used, "synthetic"]
+    weights = output / config / f"{config}.safetensors"
+    console.print(f"wrote {weights}; to use it: handdiff refine IN -o OUT.npz --weights {weights}")
 
 
 def demo(output: Output = Path("outputs/demo")) -> None:

@@ -1,9 +1,10 @@
-r"""How far a hand is from a thing: distances from points to a mesh that moves as one piece.
+r"""A hand beside a thing: distances to a mesh that moves as one piece, and how they change.
 
     points in the object's frame --KD-tree--> nearest pieces of surface --exact--> closest point of their triangles
 
 The mesh is cut once into pieces of a few millimetres. The centres of the nearest pieces say which triangles can be the
-closest; the distance to those is exact. In front of the surface it is the distance; behind it, inside the thing, 0.
+closest; the distance to those is exact (an answer is at most a few hundredths of a millimetre too large, 0.2 mm on
+meshes of slivers). Inside the thing it is 0.
 """
 
 from dataclasses import dataclass
@@ -16,8 +17,10 @@ from jaxtyping import Float, Int
 from scipy.spatial import cKDTree
 from torch import Tensor
 
+from handdiff_lib import rotation
 from handdiff_lib.hand import HandModel
-from handdiff_lib.motion import MotionError
+from handdiff_lib.motion import HandMotion, MotionError, fill_missing
+from handdiff_lib.smoothing import smooth, smooth_rotations
 from handdiff_lib.topology import CHAIN, FINGERS
 
 DIGITS = (*FINGERS, "palm")
@@ -75,8 +78,28 @@ class RigidObject:
         near = torch.nonzero(away - radius - self.surface.radius < reach)[:, 0]
         for frames in near.split(32):
             flat = seen[frames].flatten(0, 1).cpu().numpy()
-            found[frames.cpu()] = torch.from_numpy(self.surface.distance(flat, reach)).reshape(len(frames), -1)
+            found[frames.cpu()] = torch.from_numpy(self.surface.distance(flat, reach)).reshape(-1, points.shape[1])
         return found.to(points)
+
+
+@dataclass(frozen=True)
+class Signals:
+    """One hand beside one thing, per frame; smoothed, float64."""
+
+    distance: Float[np.ndarray, "t"]
+    """Mean distance of the joints to the surface, m."""
+    approach: Float[np.ndarray, "t"]
+    """Its change, m/s; negative when the hand comes closer."""
+    gap: Float[np.ndarray, "t"]
+    """Distance of the nearest vertex, m."""
+    touching: Float[np.ndarray, "t"]
+    """Number of vertices nearer than `near`."""
+    digit_gap: Float[np.ndarray, "t 6"]
+    """Distance of the nearest vertex of each of DIGITS, m."""
+    turn: Float[np.ndarray, "t"]
+    """RMS turning speed of the 15 finger joints, rad/s."""
+    slide: Float[np.ndarray, "t"]
+    """RMS speed of the finger tips seen from the thing, m/s."""
 
 
 class Surface:
@@ -100,21 +123,29 @@ class Surface:
 
     def distance(self, points: np.ndarray, reach: float = float("inf")) -> np.ndarray:
         """(n,) distances of (n, 3) points, 0 inside; `reach` where it is more."""
-        k = min(CANDIDATES, self.tree.n)
-        to_centre = self.tree.query(points, distance_upper_bound=reach + self.piece)[0]
-        near = np.flatnonzero(np.isfinite(to_centre))
-        pieces = self.tree.query(points[near], k)[1].reshape(len(near), k)
-        owner = self.owner[pieces].ravel()
+        distance, is_inside = self._nearest(points, reach, CANDIDATES)
+        again = np.flatnonzero(is_inside)  # a wrong side would be a gross error
+        distance[again], is_inside[again] = self._nearest(points[again], reach, 8 * CANDIDATES)
+        return np.where(is_inside, 0, distance)
+
+    def _nearest(self, points: np.ndarray, reach: float, candidates: int) -> tuple[np.ndarray, np.ndarray]:
+        """(n,) distances to the sheet, cut off at `reach`, and whether the points are behind it."""
+        k = min(candidates, self.tree.n)
+        to_centre, pieces = self.tree.query(points, k, distance_upper_bound=reach + 2 * self.piece)
+        to_centre, pieces = to_centre.reshape(-1, k), pieces.reshape(-1, k)
+        near = np.flatnonzero(np.isfinite(to_centre[:, 0]))
+        found = np.where(np.isfinite(to_centre[near]), pieces[near], pieces[near, :1])
+        owner = self.owner[found].ravel()
         weight, away = _closest(np.repeat(points[near], k, axis=0), self.triangles[owner])
         exact = np.linalg.norm(away, axis=-1).reshape(-1, k)
         best = exact.argmin(1) + k * np.arange(len(near))
-        distance = np.full(len(points), reach)
+        distance, is_behind = np.full(len(points), reach), np.zeros(len(points), bool)
         distance[near] = np.minimum(exact.ravel()[best], reach)
         if self.normals is not None:
-            feature = (weight[best] > 0) @ np.array([1, 2, 4])  # which corners the closest point lies between
-            behind = (self.normals[owner[best], feature] * away[best]).sum(-1) < 0
-            distance[near[behind]] = 0
-        return distance
+            feature = (weight[best] > 1e-9) @ np.array([1, 2, 4])  # which corners the closest point lies between
+            along = (self.normals[owner[best], feature] * away[best]).sum(-1)
+            is_behind[near] = along < -0.01 * exact.ravel()[best]  # where a sheet is folded back on itself both are 0
+        return distance, is_behind
 
 
 def hand_parts(hand: HandModel) -> Int[Tensor, "v"]:
@@ -123,6 +154,56 @@ def hand_parts(hand: HandModel) -> Int[Tensor, "v"]:
     for digit, finger in enumerate(FINGERS):
         part[list(CHAIN[finger])] = digit
     return part.to(hand.weights.device)[hand.weights.argmax(-1)]
+
+
+def signals(motion: HandMotion, hand: HandModel, thing: RigidObject, near: float, smooth_s: float) -> Signals:
+    """How a hand moves beside a thing whose pose is in the track's own frame.
+
+    The motion passes through a Gaussian of `smooth_s` seconds before speeds are taken, so that noise is no motion;
+    frames that are not valid are filled and have no say. Distances of vertices are cut off at six times `near`.
+    """
+    motion = fill_missing(motion)
+    fps, sigma = motion.fps, smooth_s * motion.fps
+
+    def calm(values: Tensor) -> Tensor:
+        return smooth(values.double(), motion.valid, sigma)
+
+    vertex = thing.distance(motion.vertices(hand), reach=6 * near).double()
+    part = hand_parts(hand)
+    by_part = torch.stack([vertex[:, part == k].amin(1) for k in range(len(DIGITS))], -1)
+    joints = motion.joints(hand)
+    measured = [thing.distance(joints).mean(1), vertex.amin(1), (vertex < near).sum(1)]
+    distance, gap, touching = calm(torch.stack([m.double() for m in measured], -1)).unbind(-1)
+    tips = calm(thing.local(joints.double())[:, [4, 8, 12, 16, 20]].flatten(1)).unflatten(-1, (5, 3))
+    R = smooth_rotations(motion.R[:, 1:].double(), motion.valid, sigma)
+    turn = rotation.log(R[:-1].mT @ R[1:]).square().sum(-1).mean(-1).sqrt() * fps  # between frames, (t-1,)
+    found = {
+        "distance": distance,
+        "approach": _rate(distance[:, None], fps)[:, 0],
+        "gap": gap,
+        "touching": touching,
+        "digit_gap": calm(by_part),
+        "turn": _at_frames(turn),
+        "slide": _rate(tips.flatten(1), fps).unflatten(-1, (5, 3)).square().sum(-1).mean(-1).sqrt(),
+    }
+    return Signals(**{name: value.cpu().numpy() for name, value in found.items()})
+
+
+def _at_frames(steps: Tensor) -> Tensor:
+    """(t,) values at frames from (t-1,) values between them: means of both sides."""
+    if len(steps) == 0:
+        return steps.new_zeros(1)
+    padded = torch.cat([steps[:1], steps, steps[-1:]])
+    return (padded[:-1] + padded[1:]) / 2
+
+
+def _rate(values: Tensor, fps: float) -> Tensor:
+    """Change per second of (t, d) values: central differences, one-sided at the ends."""
+    if len(values) == 1:
+        return torch.zeros_like(values)
+    steps = values.diff(dim=0) * fps
+    padded = torch.cat([steps[:1], steps, steps[-1:]])
+    return (padded[:-1] + padded[1:]) / 2
 
 
 def _cut(triangles: np.ndarray, piece: float) -> tuple[np.ndarray, np.ndarray]:
@@ -137,7 +218,10 @@ def _cut(triangles: np.ndarray, piece: float) -> tuple[np.ndarray, np.ndarray]:
         a, b, c = np.take_along_axis(triangles[~is_small], (first % 3)[..., None], axis=1).swapaxes(0, 1)
         triangles = np.concatenate([np.stack([a, (a + b) / 2, c], 1), np.stack([(a + b) / 2, b, c], 1)])
         owner = np.tile(owner[~is_small], 2)
-    return np.concatenate(centres), np.concatenate(owners)
+    centre, owner = np.concatenate(centres), np.concatenate(owners)
+    place = np.column_stack([owner, np.floor(centre / piece)])  # slivers fall into far too many pieces
+    kept = np.unique(place, axis=0, return_index=True)[1]
+    return centre[kept], owner[kept]
 
 
 def _closest(p: np.ndarray, triangles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

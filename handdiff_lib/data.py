@@ -11,7 +11,7 @@ from torch import Tensor
 from handdiff_lib import rotation
 from handdiff_lib.baselines import gaussian
 from handdiff_lib.denoiser import Frames, smoother_turns, steady_frame, to_steady
-from handdiff_lib.hand import HandModel
+from handdiff_lib.hand import HandModel, InputError
 from handdiff_lib.losses import Target
 from handdiff_lib.motion import HandMotion
 from handdiff_lib.perturb import NoiseConfig, perturb
@@ -128,6 +128,8 @@ def draw_batch(
         corpus = corpora[int(which[k])]
         span = (frames - 1) * int(stride[k]) + 1
         room = (corpus.length - span + 1).clamp(min=0)
+        if not room.any():
+            raise InputError(f"no track has the {span} frames that a window and its surroundings need")
         track = int(torch.multinomial(room.float(), 1, generator=generator))
         start = corpus.first[track] + torch.randint(int(room[track]), (1,), generator=generator)
         index = start + torch.arange(frames) * stride[k]

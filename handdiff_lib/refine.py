@@ -54,6 +54,7 @@ def refine(motion: HandMotion, model: Denoiser, hand: HandModel, cfg: RefineConf
     """
     cfg = cfg or RefineConfig()
     check_motion(motion)
+    motion = motion.to(dtype=model.pose_y.weight.dtype)
     if not 1 <= cfg.stride <= model.cfg.window:
         raise MotionError(f"stride must be from 1 to {model.cfg.window} frames, found {cfg.stride}")
     own_hand = motion.hand == hand.name

@@ -22,11 +22,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from handdiff_lib import rotation
-from handdiff_lib.contact import DIGITS, RigidObject, hand_parts
+from handdiff_lib.contact import RigidObject, Signals, signals
 from handdiff_lib.hand import HandModel
-from handdiff_lib.motion import HandMotion, MotionError, fill_missing
-from handdiff_lib.smoothing import smooth, smooth_rotations
+from handdiff_lib.motion import HandMotion, MotionError
 from handdiff_lib.synth import FREE
 
 REACH, GRASP, MANIPULATE, RELEASE = range(4)
@@ -47,20 +45,22 @@ class StateConfig:
     contact_vertices: int = 5
     contact_s: float = 0.1
     """Contact must last this long; gaps and touches that are shorter are passed over."""
-    still_turn: float = float(np.radians(8))
+    still_turn: float = float(np.radians(20))
     """A grasp becomes stable when the fingers turn slower than this per second (RMS over 15 joints) ..."""
-    still_approach: float = 0.010
+    still_approach: float = 0.020
     """... and the mean distance changes slower than this per second ..."""
     still_s: float = 0.2
     """... for this long."""
-    move_turn: float = float(np.radians(15))
+    move_turn: float = float(np.radians(35))
     """It is over when the fingers turn faster than this per second ..."""
     move_slide: float = 0.030
     """... or the finger tips move faster than this per second on the thing (RMS over five)."""
     approach: float = 0.030
     """Reaching and releasing change the mean distance faster than this per second ..."""
     contact_within_s: float = 2.0
-    """... with a contact ahead or behind within this time."""
+    """... with a contact ahead or behind within this time ..."""
+    approach_far: float = 0.020
+    """... and by this much, unless they are the last before the contact or the first after it."""
     state_s: float = 0.1
     """Shortest state."""
     unusual: float = 4.0
@@ -92,26 +92,6 @@ class States:
     """Which of the things the labels are about."""
 
 
-@dataclass(frozen=True)
-class Signals:
-    """What the rules look at, per frame, of one hand and one thing; smoothed, float64."""
-
-    distance: Float[np.ndarray, "t"]
-    """Mean distance of the joints to the surface, m."""
-    approach: Float[np.ndarray, "t"]
-    """Its change, m/s; negative when the hand comes closer."""
-    gap: Float[np.ndarray, "t"]
-    """Distance of the nearest vertex, m."""
-    touching: Float[np.ndarray, "t"]
-    """Number of vertices nearer than `contact_on`."""
-    digit_gap: Float[np.ndarray, "t 6"]
-    """Distance of the nearest vertex of each of DIGITS, m."""
-    turn: Float[np.ndarray, "t"]
-    """RMS turning speed of the 15 finger joints, rad/s."""
-    slide: Float[np.ndarray, "t"]
-    """RMS speed of the finger tips seen from the thing, m/s."""
-
-
 def annotate(motion: HandMotion, hand: HandModel, *things: RigidObject, config: StateConfig | None = None) -> States:
     """The motion states of a track beside one or several things, whose poses are in the track's own frame.
 
@@ -121,7 +101,7 @@ def annotate(motion: HandMotion, hand: HandModel, *things: RigidObject, config: 
     config = config or StateConfig()
     if not things:
         raise MotionError("annotate: no object; the states are defined by the distance to one")
-    seen = [signals(motion, hand, thing, config) for thing in things]
+    seen = [signals(motion, hand, thing, config.contact_on, config.smooth_s) for thing in things]
     touches = np.stack([_contact(s.gap, s.touching, motion.fps, config) for s in seen])  # (things, t)
     target = _target(np.stack([s.distance for s in seen]), touches)
     frames = np.arange(len(motion))
@@ -138,52 +118,6 @@ def annotate(motion: HandMotion, hand: HandModel, *things: RigidObject, config: 
         distance=torch.from_numpy(s.distance).float(),
         target=torch.from_numpy(target),
     )
-
-
-def signals(motion: HandMotion, hand: HandModel, thing: RigidObject, config: StateConfig) -> Signals:
-    """What the rules look at. The motion is smoothed before speeds are taken, so that noise does not count as motion."""
-    motion = fill_missing(motion)
-    fps, sigma = motion.fps, config.smooth_s * motion.fps
-
-    def calm(values: Tensor) -> Tensor:
-        return smooth(values.double(), motion.valid, sigma)
-
-    vertex = thing.distance(motion.vertices(hand), reach=5 * config.contact_off).double()
-    part = hand_parts(hand)
-    by_part = torch.stack([vertex[:, part == k].amin(1) for k in range(len(DIGITS))], -1)
-    joints = motion.joints(hand)
-    measured = [thing.distance(joints).mean(1), vertex.amin(1), (vertex < config.contact_on).sum(1)]
-    distance, gap, touching = calm(torch.stack([m.double() for m in measured], -1)).unbind(-1)
-    tips = calm(thing.local(joints.double())[:, [4, 8, 12, 16, 20]].flatten(1)).unflatten(-1, (5, 3))
-    R = smooth_rotations(motion.R[:, 1:].double(), motion.valid, sigma)
-    turn = rotation.log(R[:-1].mT @ R[1:]).square().sum(-1).mean(-1).sqrt() * fps  # between frames, (t-1,)
-    found = {
-        "distance": distance,
-        "approach": _rate(distance[:, None], fps)[:, 0],
-        "gap": gap,
-        "touching": touching,
-        "digit_gap": calm(by_part),
-        "turn": _at_frames(turn),
-        "slide": _rate(tips.flatten(1), fps).unflatten(-1, (5, 3)).square().sum(-1).mean(-1).sqrt(),
-    }
-    return Signals(**{name: value.cpu().numpy() for name, value in found.items()})
-
-
-def _at_frames(steps: Tensor) -> Tensor:
-    """(t,) values at frames from (t-1,) values between them: means of both sides."""
-    if len(steps) == 0:
-        return steps.new_zeros(1)
-    padded = torch.cat([steps[:1], steps, steps[-1:]])
-    return (padded[:-1] + padded[1:]) / 2
-
-
-def _rate(values: Tensor, fps: float) -> Tensor:
-    """Change per second of (t, d) values: central differences, one-sided at the ends."""
-    if len(values) == 1:
-        return torch.zeros_like(values)
-    steps = values.diff(dim=0) * fps
-    padded = torch.cat([steps[:1], steps, steps[-1:]])
-    return (padded[:-1] + padded[1:]) / 2
 
 
 def _contact(gap: np.ndarray, touching: np.ndarray, fps: float, config: StateConfig) -> np.ndarray:
@@ -208,12 +142,13 @@ def _scores(s: Signals, in_contact: np.ndarray, fps: float, config: StateConfig)
     """(t, 5) scores: 0 for the state that the rules say, below 0 for others by how sure the rules are.
 
     Leaving the rules' side of contact and their state there both cost up to 1, the less the nearer the signal is to
-    its threshold (0.1 at least).
+    its threshold (0.1 at least). A hand that comes nearer leans to reach, one that goes away to release.
     """
     quiet = (s.turn < config.still_turn) & (np.abs(s.approach) < config.still_approach)
     activity = np.maximum(s.turn / config.move_turn, s.slide / config.move_slide)
-    calm = in_contact & (activity <= 1)
-    still = _between(_keep_long(quiet & calm, config.still_s, fps), calm)
+    calm = in_contact & _fill_short(in_contact & (activity <= 1), config.state_s, fps)
+    quiet = calm & _fill_short(calm & quiet, config.state_s, fps)
+    still = _between(_keep_long(quiet, config.still_s, fps), calm)
     label = np.where(in_contact, np.where(still, GRASP, MANIPULATE), _FREE)
     speed = s.approach / config.approach
     margin = np.where(in_contact, np.where(still, 1 - activity, activity - 1), 1 - np.abs(speed))
@@ -221,28 +156,38 @@ def _scores(s: Signals, in_contact: np.ndarray, fps: float, config: StateConfig)
         label[~in_contact] = np.where(speed[~in_contact] < 0, REACH, RELEASE)
         margin[~in_contact] = np.abs(speed[~in_contact])
     else:
-        _label_gaps(label, margin, speed, in_contact, config.contact_within_s * fps)
+        _label_gaps(label, margin, s, fps, config)
     middle, half = (config.contact_on + config.contact_off) / 2, (config.contact_off - config.contact_on) / 2
     side = np.where(in_contact, middle - s.gap, s.gap - middle) / half
     is_touch = np.isin(np.arange(5), (GRASP, MANIPULATE))
     wrong_side = np.clip(side, 0.1, 1)[:, None] * (is_touch != in_contact[:, None])
     wrong_state = np.clip(margin, 0.1, 1)[:, None] * (np.arange(5) != label[:, None])
-    return -wrong_side - wrong_state
+    lean = 0.01 * np.clip(speed, -1, 1)[:, None] * np.array([-1, 0, 0, 1, 0])  # settles what else would be equal
+    return lean - wrong_side - wrong_state
 
 
-def _label_gaps(label: np.ndarray, margin: np.ndarray, speed: np.ndarray, touch: np.ndarray, within: float) -> None:
+def _label_gaps(label: np.ndarray, margin: np.ndarray, s: Signals, fps: float, config: StateConfig) -> None:
     """Write reach and release into `label` and `margin`, stretch by stretch between contacts.
 
-    The fast frames near enough to their contact count, and then all frames between them and the contact.
+    Fast stretches near enough to their contact count: the one next to it, with all frames between, and others that
+    go far enough.
     """
-    for start, stop in _runs(~touch):
+    speed, within = s.approach / config.approach, config.contact_within_s * fps
+    for start, stop in _runs(label == _FREE):
         t = np.arange(start, stop)
-        near_end = (stop < len(touch)) & (stop - t <= within)
+        near_end = (stop < len(label)) & (stop - t <= within)
         near_start = (start > 0) & (t - start < within)
         here, sure = label[start:stop], margin[start:stop]
         here[near_end & (speed[t] < -1)] = REACH
         here[near_start & (speed[t] > 1)] = RELEASE
-        sure[:] = np.where(here == _FREE, np.where(near_end | near_start, sure, 1), np.abs(speed[t]) - 1)
+        runs = [(kind, *run) for kind in (REACH, RELEASE) for run in _runs(here == kind)]
+        last, first = max((r[2] for r in runs), default=0), min((r[1] for r in runs), default=0)
+        for kind, i, j in runs:
+            is_next = j == last if kind == REACH else i == first
+            if not is_next and abs(s.distance[start + j - 1] - s.distance[start + i]) < config.approach_far:
+                here[i:j] = _FREE
+        sure[here != _FREE] = np.abs(speed[t])[here != _FREE] - 1
+        sure[~near_end & ~near_start] = 1
         marked = np.flatnonzero(here != _FREE)
         if len(marked) and here[marked[0]] == RELEASE:
             here[: marked[0]], sure[: marked[0]] = RELEASE, 0.5

@@ -142,7 +142,7 @@ def _average(ema: Denoiser, model: Denoiser, memory: float) -> None:
 
 def save_state(path: Path, state: TrainState, cfg: TrainConfig) -> None:
     """Write model, moving average and optimiser to `path` (safetensors) with the configuration beside it."""
-    tensors: dict[str, Tensor] = {}
+    tensors = {"step": torch.tensor(state.step)}
     for name, value in state.model.state_dict().items():
         tensors[f"model/{name}"] = value
     for name, value in state.ema.state_dict().items():
@@ -150,7 +150,7 @@ def save_state(path: Path, state: TrainState, cfg: TrainConfig) -> None:
     for index, moments in state.optimiser.state_dict()["state"].items():
         for name, value in moments.items():
             tensors[f"optimiser/{index}/{name}"] = value
-    save_tensors(path, tensors, {"step": state.step, "config": asdict(cfg)})
+    save_tensors(path, tensors, {"config": asdict(cfg)})
 
 
 def load_state(path: Path, cfg: TrainConfig, hand: HandModel) -> TrainState:
@@ -169,5 +169,5 @@ def load_state(path: Path, cfg: TrainConfig, hand: HandModel) -> TrainState:
             _, index, name = key.split("/")
             moments.setdefault(int(index), {})[name] = value
     state.optimiser.load_state_dict({"state": moments, "param_groups": state.optimiser.state_dict()["param_groups"]})
-    state.step = card["step"]
+    state.step = int(tensors["step"])
     return state

@@ -336,7 +336,7 @@ def test_a_hand_is_imported(run, folder, hand, capsys):
 
 def test_train_writes_weights_and_goes_on_where_it_stopped(run, refused, folder, hand, pyramid, monkeypatch, capsys):
     clip = synthesize(hand, 0, frames=300, fps=120.0)
-    monkeypatch.setattr(cli, "synthetic_corpus", lambda *_: make_corpus([clip.motion], [clip.state]))
+    monkeypatch.setattr("handdiff_lib.run.synthetic_corpus", lambda *_: make_corpus([clip.motion], [clip.state]))
     monkeypatch.setattr("handdiff_lib.denoiser.build_pyramid", lambda *_: pyramid)
     small = TrainConfig(model=SMALL, batch=2, warmup=1, steps=9)
     monkeypatch.setattr(TrainConfig, "tiny", classmethod(lambda _: small))
@@ -344,10 +344,11 @@ def test_train_writes_weights_and_goes_on_where_it_stopped(run, refused, folder,
     run("train --steps 2 -o made --threads 1")
     lines = [json.loads(line) for line in Path("made/tiny/log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2]
-    assert "from step 1" in capsys.readouterr().out
+    assert "to use it: handdiff refine" in capsys.readouterr().out
     _, card = load_denoiser(Path("made/tiny/tiny.safetensors"))
     assert (card["N"], card["steps"], card["data"]) == (4, 2, ["synthetic"])
     assert card["license"].startswith("Apache-2.0")
+    assert card["seconds"]["from_step"] == 1, "the second start went on from the first"
     small = replace(small, batch=3)
     assert "was trained with another batch" in refused("train --steps 3 -o made --threads 1")
 

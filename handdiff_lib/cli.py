@@ -1,4 +1,4 @@
-"""The command line: refine, view, train, bench, demo, hand import. Bad input ends with one line and exit code 2."""
+"""The command line. Bad input ends with one line that says what is wrong and the cure, and exit code 2."""
 
 import sys
 import time
@@ -16,6 +16,7 @@ from rich.table import Table
 from handdiff_lib import bench as benchmarks
 from handdiff_lib import rotation
 from handdiff_lib.checkpoint import load_denoiser
+from handdiff_lib.contact import load_object
 from handdiff_lib.diffusion import Rule
 from handdiff_lib.hand import DATA, InputError, load_hand
 from handdiff_lib.mano_file import import_mano
@@ -23,12 +24,15 @@ from handdiff_lib.metrics import second_difference_deg
 from handdiff_lib.motion import HandMotion, MotionError, Side
 from handdiff_lib.perturb import NoiseConfig
 from handdiff_lib.readers import read_tracks
-from handdiff_lib.readers.manipnet import TEST_TAKES
+from handdiff_lib.readers.manipnet import METRES, TEST_TAKES, read_folder
 from handdiff_lib.refine import RefineConfig
 from handdiff_lib.refine import refine as refine_track
 from handdiff_lib.report import report
 from handdiff_lib.run import training_run
+from handdiff_lib.states import annotate as annotate_track
 from handdiff_lib.storage import check_output, load_motion, save_motion
+from handdiff_lib.synth import FREE
+from handdiff_lib.topology import STATES
 from handdiff_lib.train import TrainConfig
 
 Input = Annotated[Path, tyro.conf.Positional]
@@ -171,6 +175,36 @@ def demo(output: Output = Path("outputs/demo")) -> None:
     console.print("your own file: handdiff refine YOUR_FILE -o out.npz && handdiff view out.npz -o out.html")
 
 
+def annotate(input: Input, output: Output, fps: float | None = None, force: bool = False) -> None:
+    """Label the motion states of a captured take from contact: reach, stable grasp, manipulate, release.
+
+    Args:
+        input: a ManipNet take folder, inside its clone, whose object has a mesh.
+        output: the .npz to write: both hands with `state_prob`, which is all zero in free motion.
+        fps: frames a second, a divisor of 120; 30 if not given.
+        force: replace the output if it exists.
+    """
+    output = check_output(output, (".npz",), force)
+    hand = load_hand()
+    take = read_folder(input, hand, fps)
+    if take.object_mesh is None:
+        raise MotionError(
+            f"{input}: its object has no mesh in the clone, and the states are defined by the distance to it"
+        )
+    thing = load_object(take.object_mesh, METRES, take.object_pose)
+    table = Table("hand", *STATES, "free", title=f"share of {len(thing.pose)} frames", title_justify="left")
+    labelled: dict[str, HandMotion] = {}
+    for name, motion in take.tracks.items():
+        state = annotate_track(motion, hand, thing).state
+        one_hot = (state[:, None] == torch.arange(len(STATES))).float()
+        labelled[name] = replace(motion, state_prob=one_hot)
+        shares = [*one_hot.mean(0).tolist(), (state == FREE).float().mean().item()]
+        table.add_row(name, *(f"{100 * share:.0f} %" for share in shares))
+    save_motion(output, labelled, force)
+    console.print(table)
+    console.print(f"wrote {output}")
+
+
 def bench_takes(data: Path, draws: int = 5) -> None:
     """Errors on ManipNet's test takes with simulated noise: input, best Gaussian filter, ours.
 
@@ -253,7 +287,7 @@ def _teller(progress: Progress) -> Callable[[str, int, int], None]:
     return tell
 
 
-COMMANDS = {"refine": refine, "view": view, "demo": demo, "train": train}
+COMMANDS = {"refine": refine, "view": view, "demo": demo, "train": train, "annotate": annotate}
 GROUPS = {"bench": {"takes": bench_takes, "speed": bench_speed}, "hand": {"import": hand_import}}
 
 

@@ -9,6 +9,7 @@ meshes of slivers). Inside the thing it is 0.
 
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -82,6 +83,16 @@ class RigidObject:
         return found.to(points)
 
 
+def load_object(path: Path, scale: float, pose: Float[Tensor, "t 4 4"]) -> RigidObject:
+    """The thing in a mesh file; `scale` turns the file's unit into metres. MotionError for a file that is no mesh."""
+    try:
+        mesh = trimesh.load(path, force="mesh")
+    except (ValueError, OSError, IndexError) as error:
+        raise MotionError(f"{path} is not a readable mesh ({' '.join(str(error).split())}); export it again") from None
+    vertices, faces = torch.from_numpy(mesh.vertices * scale).float(), torch.from_numpy(np.array(mesh.faces)).long()
+    return RigidObject(vertices, faces, pose)
+
+
 @dataclass(frozen=True)
 class Signals:
     """One hand beside one thing, per frame; smoothed, float64."""
@@ -123,14 +134,7 @@ class Surface:
 
     def distance(self, points: np.ndarray, reach: float = float("inf")) -> np.ndarray:
         """(n,) distances of (n, 3) points, 0 inside; `reach` where it is more."""
-        distance, is_inside = self._nearest(points, reach, CANDIDATES)
-        again = np.flatnonzero(is_inside)  # a wrong side would be a gross error
-        distance[again], is_inside[again] = self._nearest(points[again], reach, 8 * CANDIDATES)
-        return np.where(is_inside, 0, distance)
-
-    def _nearest(self, points: np.ndarray, reach: float, candidates: int) -> tuple[np.ndarray, np.ndarray]:
-        """(n,) distances to the sheet, cut off at `reach`, and whether the points are behind it."""
-        k = min(candidates, self.tree.n)
+        k = min(CANDIDATES, self.tree.n)
         to_centre, pieces = self.tree.query(points, k, distance_upper_bound=reach + 2 * self.piece)
         to_centre, pieces = to_centre.reshape(-1, k), pieces.reshape(-1, k)
         near = np.flatnonzero(np.isfinite(to_centre[:, 0]))
@@ -139,13 +143,14 @@ class Surface:
         weight, away = _closest(np.repeat(points[near], k, axis=0), self.triangles[owner])
         exact = np.linalg.norm(away, axis=-1).reshape(-1, k)
         best = exact.argmin(1) + k * np.arange(len(near))
-        distance, is_behind = np.full(len(points), reach), np.zeros(len(points), bool)
+        distance = np.full(len(points), reach)
         distance[near] = np.minimum(exact.ravel()[best], reach)
         if self.normals is not None:
             feature = (weight[best] > 1e-9) @ np.array([1, 2, 4])  # which corners the closest point lies between
             along = (self.normals[owner[best], feature] * away[best]).sum(-1)
-            is_behind[near] = along < -0.01 * exact.ravel()[best]  # where a sheet is folded back on itself both are 0
-        return distance, is_behind
+            # where a sheet is folded back on itself its normals cancel, and the sign says nothing
+            distance[near[along < -0.01 * exact.ravel()[best]]] = 0
+        return distance
 
 
 def hand_parts(hand: HandModel) -> Int[Tensor, "v"]:

@@ -61,7 +61,7 @@ def _read(
 ) -> dict[str, HandMotion]:
     """All tracks, by suffix and then by content."""
     if path.is_dir():
-        return manipnet.read_folder(path, hand or load_hand(), fps)
+        return manipnet.read_folder(path, hand or load_hand(), fps).tracks
     content = _content(path)
     if path.suffix.lower() == ".npz" and is_motion_file(content):
         tracks = motion_from_arrays(content, where)

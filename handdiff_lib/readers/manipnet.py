@@ -109,8 +109,8 @@ def read_take(root: str | Path, take: str, hand: HandModel, stride: int = 4) -> 
     return Take(tracks, whole.object_pose[::stride].clone(), whole.object_mesh, whole.fps / stride)
 
 
-def read_folder(folder: Path, hand: HandModel, fps: float | None) -> dict[str, HandMotion]:
-    """The tracks of the take in `folder`, which lies in its clone; `fps` must divide 120 and is 30 if not given."""
+def read_folder(folder: Path, hand: HandModel, fps: float | None = None) -> Take:
+    """The take in `folder`, which lies in its clone; `fps` must divide 120 and is 30 if not given."""
     folder = folder.resolve()
     if not all((folder / name).is_file() for name in _FILE.values()):
         raise MotionError(
@@ -121,7 +121,7 @@ def read_folder(folder: Path, hand: HandModel, fps: float | None) -> dict[str, H
     stride = 120 / (fps or 30.0)
     if stride < 1 or stride != int(stride):
         raise MotionError(f"{folder}: a take has 120 frames a second; fps must divide that, e.g. 30, found {fps:g}")
-    return read_take(folder.parents[len(_TAKES.parts)], folder.name, hand, int(stride)).tracks
+    return read_take(folder.parents[len(_TAKES.parts)], folder.name, hand, int(stride))
 
 
 def glitches(joints: Float[Tensor, "t 21 3"], fps: float) -> Bool[Tensor, "t"]:

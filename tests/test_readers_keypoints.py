@@ -12,8 +12,9 @@ from handdiff_lib import rotation
 from handdiff_lib.hand import HandModel
 from handdiff_lib.motion import MotionError, Side
 from handdiff_lib.readers import read_tracks
-from handdiff_lib.readers.keypoints import find_keypoints
+from handdiff_lib.readers.keypoints import find_keypoints, read_keypoints
 from handdiff_lib.readers.pickles import read_pickle
+from handdiff_lib.synth import synthesize
 from handdiff_lib.topology import CHAIN
 
 T = 6
@@ -136,3 +137,14 @@ def test_recorded_mediapipe_hand(recordings: Path, hand: HandModel) -> None:
     assert motion.valid.all()
     off_mm = (motion.joints(hand) - seen).norm(dim=-1) * 1000
     assert 1 < off_mm.mean() < 7
+
+
+def test_confidence_falls_where_keypoints_do_not_make_a_hand(hand: HandModel) -> None:
+    """Exact joints are trusted; a frame whose bones are off by centimetres is not."""
+    joints = synthesize(hand, 4, frames=12).motion.joints(hand)
+    noise = torch.randn(21, 3, generator=torch.Generator().manual_seed(0))
+    joints[6] += 0.008 * noise
+    track = read_keypoints(joints.numpy(), "here", 30.0, "right", hand)["right"]
+    assert track.confidence.shape == (12, 16)
+    assert (track.confidence[:6] > 0.8).all()
+    assert (track.confidence[6] < 0.5).all()

@@ -76,6 +76,27 @@ def second_difference_deg(R: Float[Tensor, "t k 3 3"]) -> Float[Tensor, "t_minus
     return omega.diff(dim=0).norm(dim=-1).rad2deg().mean(-1)
 
 
+def shake_statistics(R: Float[Tensor, "t k 3 3"]) -> dict[str, float]:
+    r"""What tells an estimator's noise from motion, in the second differences $a_t = \omega_{t+1} - \omega_t$.
+
+    `mean_deg`, `median_deg`, `p95_deg`, `p99_deg` of their length, degrees/frame^2; their correlation one and two
+    frames on (`lag1`, `lag2`: -2/3 and 1/6 for white noise); `spikes`, the share above six medians.
+    """
+    omega = rotation.log(R[:-1].mT @ R[1:])
+    a = torch.rad2deg(omega.diff(dim=0))
+    size, power = a.norm(dim=-1), a.square().sum()
+    lags = [((a[lag:] * a[:-lag]).sum() / power).item() for lag in (1, 2)]
+    spikes = (size > 6 * size.median()).float().mean().item()
+    quantiles = dict(
+        zip(
+            ("median_deg", "p95_deg", "p99_deg"),
+            size.quantile(size.new_tensor([0.5, 0.95, 0.99])).tolist(),
+            strict=True,
+        )
+    )
+    return {"mean_deg": size.mean().item(), **quantiles, "lag1": lags[0], "lag2": lags[1], "spikes": spikes}
+
+
 def score(pred: HandMotion, truth: HandMotion, hand: HandModel) -> dict[str, float]:
     """MJE, P-MJE, ACCL, finger angle error and finger second difference of `pred`, means over frames.
 

@@ -19,6 +19,7 @@ from handdiff_lib.metrics import (
     rotation_error_deg,
     score,
     second_difference_deg,
+    shake_statistics,
 )
 from handdiff_lib.motion import HandMotion, MotionError
 
@@ -249,3 +250,18 @@ def test_score_refuses_what_cannot_be_compared(hand):
     unfilled = replace(motion, transl=motion.transl * torch.nan)
     with pytest.raises(MotionError, match="NaN or inf in 6 frames"):
         score(unfilled, motion, hand)
+
+
+def test_white_noise_has_the_correlations_of_a_second_difference(generator):
+    """e2 - 2 e1 + e0 has variance 6, and -4 and 1 with itself one and two frames on."""
+    R = rotation.exp(0.01 * torch.randn(4000, 3, 3, generator=generator))
+    found = shake_statistics(R)
+    assert found["lag1"] == pytest.approx(-2 / 3, abs=0.02)
+    assert found["lag2"] == pytest.approx(1 / 6, abs=0.02)
+    assert found["spikes"] == 0
+    assert found["mean_deg"] < found["p95_deg"] < found["p99_deg"]
+
+
+def test_a_steady_turn_does_not_shake():
+    R = rotation.exp(torch.arange(20.0)[:, None, None] * torch.tensor([0.05, 0.0, 0.0]))
+    assert shake_statistics(R)["mean_deg"] < 0.01

@@ -1,5 +1,6 @@
 """Simulated estimator noise: what severity, seed and each part do."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -7,6 +8,8 @@ import torch
 
 from handdiff_lib import rotation
 from handdiff_lib.anatomy import anatomical_axes
+from handdiff_lib.hand import DATA
+from handdiff_lib.metrics import shake_statistics
 from handdiff_lib.perturb import NoiseConfig, perturb
 from handdiff_lib.synth import synthesize
 
@@ -100,3 +103,19 @@ def test_confidence_is_low_where_the_error_is_large(clean, hand):
     error = rotation.angle_between(clean[0], said.R)[told].flatten()
     pair = torch.stack([error, said.confidence[told].flatten()])
     assert torch.corrcoef(pair)[0, 1] < -0.3
+
+
+def test_the_profiles_shake_as_the_measured_estimator_does(clean, hand):
+    """data/noise/hamer.json has raw HaMeR fingers: the training mixture reaches beyond, the profiles lie around."""
+    measured = json.loads((DATA / "noise" / "hamer.json").read_text())["mean"]
+
+    def shake(noise):
+        each = [shake_statistics(R[:, 1:]) for R in noisy(clean, hand, noise, seed=5).R]
+        return {key: sum(s[key] for s in each) / len(each) for key in each[0]}
+
+    hamer, khand, training = (shake(n) for n in (NoiseConfig.hamer_like(), NoiseConfig.khand_like(), NoiseConfig()))
+    assert hamer["mean_deg"] < measured["mean_deg"] < training["mean_deg"]
+    assert khand["mean_deg"] == pytest.approx(measured["mean_deg"], rel=0.3)
+    for profile in (hamer, khand):
+        assert profile["lag1"] == pytest.approx(measured["lag1"], abs=0.12)
+        assert measured["spikes"] / 3 < profile["spikes"] < 3 * measured["spikes"]

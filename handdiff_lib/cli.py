@@ -64,7 +64,7 @@ def refine(
         side: which hand the file shows, where it does not say; otherwise refine only this hand.
         weights: another model than the one that ships.
         rule: how to walk back: without new noise, the paper's posterior, or the released demo's re-noising.
-        stride: frames from one window to the next; smaller is smoother and slower.
+        stride: frames from one window to the next; smaller asks more windows about each frame and is slower.
         seed: of the noise; the same seed gives the same motion.
         force: replace the output if it exists.
     """

@@ -37,7 +37,7 @@ class RefineConfig:
     rule: Rule = "deterministic"
     """How to step: the paper's posterior, without new noise, or the released demo's way."""
     stride: int = 4
-    """Frames from one window to the next; smaller is smoother and slower."""
+    """Frames from one window to the next; smaller asks more windows about each frame and is slower."""
     seed: int = 0
     """Of the noise at the start; the same seed gives the same motion."""
 

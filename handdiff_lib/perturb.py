@@ -51,7 +51,11 @@ class NoiseConfig:
 
     @classmethod
     def hamer_like(cls) -> "NoiseConfig":
-        """A test profile: on the ManipNet test takes its MJE, P-MJE and ACCL are near DIP Table 1, row HaMeR."""
+        """A test profile after DIP Table 1, row HaMeR (MJE 18.9, P-MJE 4.4, ACCL 7.95).
+
+        Over 100 draws the ManipNet test takes show 19.4, 4.2 and 9.2; single draws scatter widely, since a track's
+        wrist error is drawn once.
+        """
         return cls(
             jitter_deg=(0.8, 0.8), root_jitter_deg=(0.8, 0.8), drift_deg=(2.3, 2.3), root_drift_deg=(4.0, 4.0),
             memory=(0.97, 0.97), bias_deg=(1.7, 1.7), root_bias_deg=(4.8, 4.8), bursts=0.3, outlier=0.0, missing=0.02,
@@ -59,7 +63,10 @@ class NoiseConfig:
 
     @classmethod
     def khand_like(cls) -> "NoiseConfig":
-        """A test profile: on the ManipNet test takes its MJE, P-MJE and ACCL are near DIP Table 1, row K-Hand."""
+        """A test profile after DIP Table 1, row K-Hand (MJE 24.4, P-MJE 5.8, ACCL 14.41).
+
+        Over 100 draws the ManipNet test takes show 25.4, 5.6 and 19.0.
+        """
         return cls(
             jitter_deg=(1.6, 1.6), root_jitter_deg=(2.0, 2.0), drift_deg=(2.9, 2.9), root_drift_deg=(4.7, 4.7),
             memory=(0.97, 0.97), bias_deg=(2.3, 2.3), root_bias_deg=(6.3, 6.3), bursts=0.4, outlier=0.0, missing=0.03,

@@ -33,20 +33,21 @@ def simulated_estimate(truth: HandMotion, hand: HandModel, noise: NoiseConfig, s
     return replace(truth, R=said.R[0], betas=said.betas[0], valid=said.valid[0])
 
 
-def compare(pairs: list[Pair], model: Denoiser, hand: HandModel) -> dict[str, dict[str, float]]:
-    """Scores (see `metrics.score`), mean over the pairs, of the input, of a Gaussian filter and of ours.
+def compare(pairs: list[Pair], refined: list[HandMotion], hand: HandModel) -> dict[str, dict[str, float]]:
+    """Scores (see `metrics.score`), mean over the pairs, of the input, of a Gaussian filter and of what we refined.
 
     The filter gets the sigma that is best for the MJE of these very pairs.
     """
     sigma = best_gaussian(pairs, SIGMAS, hand)
-    methods = {
-        "input": lambda estimate: gaussian(estimate, 0.0),
-        f"Gaussian σ {sigma:g}": lambda estimate: gaussian(estimate, sigma),
-        "handdiff": lambda estimate: refine(estimate, model, hand),
+    estimates, truths = zip(*pairs, strict=True)
+    answers = {
+        "input": [gaussian(estimate, 0.0) for estimate in estimates],
+        f"Gaussian σ {sigma:g}": [gaussian(estimate, sigma) for estimate in estimates],
+        "handdiff": refined,
     }
     table = {}
-    for name, method in methods.items():
-        scores = [score(method(estimate), truth, hand) for estimate, truth in pairs]
+    for name, motions in answers.items():
+        scores = [score(motion, truth, hand) for motion, truth in zip(motions, truths, strict=True)]
         table[name] = {key: sum(s[key] for s in scores) / len(scores) for key in scores[0]}
     return table
 

@@ -14,13 +14,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from handdiff_lib import bench as benchmarks
-from handdiff_lib import rotation
 from handdiff_lib.checkpoint import load_denoiser
 from handdiff_lib.contact import load_object
 from handdiff_lib.diffusion import Rule
 from handdiff_lib.hand import DATA, InputError, load_hand
 from handdiff_lib.mano_file import import_mano
-from handdiff_lib.metrics import second_difference_deg
+from handdiff_lib.metrics import rotation_error_deg, second_difference_deg
 from handdiff_lib.motion import HandMotion, MotionError, Side
 from handdiff_lib.perturb import NoiseConfig
 from handdiff_lib.readers import read_tracks
@@ -31,8 +30,7 @@ from handdiff_lib.report import report
 from handdiff_lib.run import training_run
 from handdiff_lib.states import annotate as annotate_track
 from handdiff_lib.storage import check_output, load_motion, save_motion
-from handdiff_lib.synth import FREE
-from handdiff_lib.topology import STATES
+from handdiff_lib.topology import FREE, STATES
 from handdiff_lib.train import TrainConfig
 
 Input = Annotated[Path, tyro.conf.Positional]
@@ -95,7 +93,7 @@ def describe(before: HandMotion, after: HandMotion, seconds: float) -> str:
     """What refining did to a track, in one line."""
     missing, filled = int((~before.valid).sum()), int((after.valid & ~before.valid).sum())
     both = before.valid & after.valid
-    change = torch.rad2deg(rotation.angle_between(before.R[both], after.R[both])).mean()
+    change = rotation_error_deg(before.R[both], after.R[both]).mean()
     parts = [f"{missing} missing, {filled} filled", f"mean change {change:.1f}°"]
     if len(before) > 2:
         inner = before.valid[:-2] & before.valid[1:-1] & before.valid[2:]
@@ -166,7 +164,7 @@ def demo(output: Output = Path("outputs/demo")) -> None:
     start = time.perf_counter()
     after = {name: refine_track(clip[name], model, hand) for name in names}
     seconds = time.perf_counter() - start
-    scores = benchmarks.compare(pairs, model, hand)
+    scores = benchmarks.compare(pairs, list(after.values()), hand)
     _print_scores(scores, f"against the truth ({seconds:.1f} s for {len(names) * len(pairs[0][0])} frames)")
     page = output / "report.html"
     before, truth = {n: clip[n] for n in names}, {n: clip[n + TRUTH] for n in names}
@@ -217,7 +215,8 @@ def bench_takes(data: Path, draws: int = 5) -> None:
         for take in TEST_TAKES:
             pairs = benchmarks.take_pairs(data, take, Path("outputs/bench/manipnet.npz"), hand, noise, draws)
             title = f"{take}, both hands, {name} simulated noise, {len(pairs)} tracks of {len(pairs[0][1])} frames"
-            _print_scores(benchmarks.compare(pairs, model, hand), title)
+            refined = [refine_track(estimate, model, hand) for estimate, _ in pairs]
+            _print_scores(benchmarks.compare(pairs, refined, hand), title)
 
 
 def bench_speed(threads: int = 2) -> None:

@@ -17,8 +17,8 @@ from handdiff_lib.motion import HandMotion
 from handdiff_lib.perturb import NoiseConfig, perturb
 from handdiff_lib.readers.manipnet import TAKES, TEST_TAKES, VALIDATION_TAKES, read_take
 from handdiff_lib.storage import load_motion, save_motion
-from handdiff_lib.synth import FREE, synthesize
-from handdiff_lib.topology import CHAIN, STATES
+from handdiff_lib.synth import synthesize
+from handdiff_lib.topology import CHAIN, FREE, REACH, RELEASE
 
 FPS = 120.0
 """Frame rate of the stored tracks; training picks every second to every sixth frame."""
@@ -159,8 +159,7 @@ def draw_batch(
 def _reversed(R: Tensor, state: Tensor, backwards: Tensor) -> tuple[Tensor, Tensor]:
     """Motions and states, some of them played backwards: a reach becomes a release."""
     swapped = state.clone()
-    reach, release = STATES.index("reach"), STATES.index("release")
-    swapped[state == reach], swapped[state == release] = release, reach
+    swapped[state == REACH], swapped[state == RELEASE] = RELEASE, REACH
     R = torch.where(backwards[:, None, None, None, None], R.flip(1), R)
     return R, torch.where(backwards[:, None], swapped.flip(1), state)
 

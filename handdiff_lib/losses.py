@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from handdiff_lib.denoiser import DECIMETRE, Prediction
 from handdiff_lib.hand import HandModel
-from handdiff_lib.synth import FREE
+from handdiff_lib.topology import FREE
 
 
 @dataclass(frozen=True)

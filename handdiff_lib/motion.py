@@ -85,7 +85,7 @@ class HandMotion:
         return self._unmirror(self.pose(hand).skin())
 
     def _unmirror(self, points: Float[Tensor, "t k 3"]) -> Float[Tensor, "t k 3"]:
-        return points if self.side == "right" else points * points.new_tensor([-1.0, 1.0, 1.0])
+        return points if self.side == "right" else rotation.mirror_points(points)
 
     def with_one_shape(self) -> "HandMotion":
         """The track with the median of its valid frames' betas instead of one shape a frame."""
@@ -98,11 +98,6 @@ class HandMotion:
 def mirror(motion: HandMotion) -> HandMotion:
     """The same motion made by the other hand, mirrored at x = 0. Only `side` changes: storage is right-canonical."""
     return replace(motion, side="left" if motion.side == "right" else "right")
-
-
-def mirror_frame(R: Float[Tensor, "t 16 3 3"], transl: Float[Tensor, "t 3"]) -> tuple[Tensor, Tensor]:
-    """Real left-hand parameters to right-canonical ones and back: axis-angle (a, b, c) -> (a, -b, -c), x -> -x."""
-    return rotation.mirror(R), transl * transl.new_tensor([-1.0, 1.0, 1.0])
 
 
 def concat(motions: list[HandMotion]) -> HandMotion:

@@ -195,7 +195,8 @@ def _outliers(chance: _Chance, R: Float[Tensor, "b t 16 3 3"], rate: Float[Tenso
     swap = (chance.uniform(b, t) < rate[:, None])[..., None, None, None]
     order = list(range(16))
     order[1:4], order[4:7] = order[4:7], order[1:4]
-    return torch.where(swap, R[:, :, order], R).index_copy(2, torch.zeros(1, dtype=torch.long), root[:, :, None])
+    swapped = torch.where(swap, R[:, :, order], R)
+    return torch.cat([root[:, :, None], swapped[:, :, 1:]], dim=2)
 
 
 def _observed(chance: _Chance, rate: Float[Tensor, "b"], b: int, t: int) -> Bool[Tensor, "b t"]:

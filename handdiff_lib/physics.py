@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from handdiff_lib.states import GRASP, REACH, RELEASE
+from handdiff_lib.topology import GRASP, REACH, RELEASE
 
 
 def transit_triplets(state: Int[Tensor, "*b t"]) -> Bool[Tensor, "*b t_minus_2"]:

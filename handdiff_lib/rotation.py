@@ -89,3 +89,8 @@ def mirror(R: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 3 3"]:
     """The rotation seen in a mirror at x = 0: $M R M$ with $M = diag(-1, 1, 1)$; (a, b, c) becomes (a, -b, -c)."""
     M = torch.tensor([-1.0, 1.0, 1.0], dtype=R.dtype, device=R.device)
     return M[:, None] * R * M
+
+
+def mirror_points(points: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3"]:
+    """The points seen in the same mirror: x becomes -x."""
+    return points * points.new_tensor([-1.0, 1.0, 1.0])

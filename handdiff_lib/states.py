@@ -25,9 +25,8 @@ from torch import Tensor
 from handdiff_lib.contact import RigidObject, Signals, signals
 from handdiff_lib.hand import HandModel
 from handdiff_lib.motion import HandMotion, MotionError
-from handdiff_lib.synth import FREE
+from handdiff_lib.topology import FREE, GRASP, MANIPULATE, REACH, RELEASE
 
-REACH, GRASP, MANIPULATE, RELEASE = range(4)
 _FREE = 4
 """Free motion inside this file; outside it is FREE, or 4 with `n_states=5`."""
 

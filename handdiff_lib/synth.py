@@ -14,9 +14,7 @@ from scipy.spatial.transform import Rotation
 from handdiff_lib.anatomy import anatomical_axes
 from handdiff_lib.hand import HandModel
 from handdiff_lib.motion import HandMotion, Side
-
-FREE = -100
-"""Label of frames outside the four states; losses ignore it."""
+from handdiff_lib.topology import FREE, GRASP, MANIPULATE, REACH, RELEASE
 
 
 @dataclass(frozen=True)
@@ -39,20 +37,20 @@ def synthesize(hand: HandModel, seed: int, frames: int = 128, fps: float = 30.0,
         target = wrist.near(rng, 0.2, 50.0)
         script = [  # (seconds, finger pose at the end, wrist at the end, label)
             (rng.uniform(0.0, 0.6), pose + _wander(rng, 3.0), wrist.near(rng, 0.01, 4.0), FREE),
-            (rng.uniform(0.5, 1.2), preshape, target, 0),
-            (rng.uniform(0.15, 0.4), grasp, target.near(rng, 0.01, 5.0), 0),
+            (rng.uniform(0.5, 1.2), preshape, target, REACH),
+            (rng.uniform(0.15, 0.4), grasp, target.near(rng, 0.01, 5.0), REACH),
         ]
         held = target.near(rng, 0.01, 5.0)
         for _ in range(rng.integers(1, 4)):
             if rng.random() < 0.5:
                 held = held.near(rng, 0.15, 45.0)
-                script.append((rng.uniform(0.4, 1.5), grasp + _wander(rng, 0.3), held, 1))
+                script.append((rng.uniform(0.4, 1.5), grasp + _wander(rng, 0.3), held, GRASP))
             else:
                 grasp = grasp + _wander(rng, rng.uniform(4, 14))
                 held = held.near(rng, 0.04, 25.0)
-                script.append((rng.uniform(0.25, 0.9), grasp, held, 2))
+                script.append((rng.uniform(0.25, 0.9), grasp, held, MANIPULATE))
         pose, wrist = _open_pose(rng), held.near(rng, 0.2, 35.0)
-        script.append((rng.uniform(0.35, 0.9), pose, wrist, 3))
+        script.append((rng.uniform(0.35, 0.9), pose, wrist, RELEASE))
         _play(script, poses, wrists, labels, fps)
     angles = np.concatenate(poses)[:frames]
     angles = angles + _tremor(rng, angles.shape, fps)

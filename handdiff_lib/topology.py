@@ -33,3 +33,9 @@ BONES21 = tuple((0 if k % 4 == 1 else k - 1, k) for k in range(1, 21))
 
 STATES = ("reach", "stable grasp", "manipulate", "release")
 """The motion states of DIP section 3.3, in the order of the network's logits."""
+
+REACH, GRASP, MANIPULATE, RELEASE = range(4)
+"""Their numbers."""
+
+FREE = -100
+"""Label of frames outside the four states; losses ignore it."""

@@ -18,7 +18,7 @@ from handdiff_lib.losses import (
     state_loss,
     weighted,
 )
-from handdiff_lib.synth import FREE
+from handdiff_lib.topology import FREE
 
 QUARTER = torch.tensor([0.0, 0.0, math.pi / 2])
 ALMOST_ZERO = 1.1e-3

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from handdiff_lib import rotation
-from handdiff_lib.motion import HandMotion, MotionError, concat, fill_missing, mirror, mirror_frame, resample
+from handdiff_lib.motion import HandMotion, MotionError, concat, fill_missing, mirror, resample
 
 
 def steady(count: int, fps: float = 30.0, **changes) -> HandMotion:
@@ -204,12 +204,12 @@ def test_mirror_is_an_involution_that_changes_only_the_side(hand):
     torch.testing.assert_close(mirror(motion).joints(hand), motion.joints(hand) * flip)
 
 
-def test_mirror_frame_is_an_involution_and_a_reflection():
+def test_mirroring_parameters_is_an_involution_and_a_reflection():
     motion = steady(6, transl=torch.arange(18.0).reshape(6, 3))
-    R, transl = mirror_frame(motion.R, motion.transl)
+    R, transl = rotation.mirror(motion.R), rotation.mirror_points(motion.transl)
     torch.testing.assert_close(transl, motion.transl * torch.tensor([-1.0, 1, 1]))
     torch.testing.assert_close(rotation.log(R), rotation.log(motion.R) * torch.tensor([1.0, -1, -1]), atol=1e-6, rtol=0)
-    back_R, back_transl = mirror_frame(R, transl)
+    back_R, back_transl = rotation.mirror(R), rotation.mirror_points(transl)
     torch.testing.assert_close(back_R, motion.R)
     torch.testing.assert_close(back_transl, motion.transl)
 

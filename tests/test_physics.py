@@ -17,8 +17,7 @@ from handdiff_lib.physics import (
     stability_loss,
     transit_triplets,
 )
-from handdiff_lib.states import GRASP, MANIPULATE, REACH, RELEASE
-from handdiff_lib.synth import FREE
+from handdiff_lib.topology import FREE, GRASP, MANIPULATE, REACH, RELEASE
 
 
 @pytest.fixture(scope="module")

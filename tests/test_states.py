@@ -12,8 +12,8 @@ from handdiff_lib.anatomy import anatomical_axes, anatomical_rotations
 from handdiff_lib.contact import DIGITS, RigidObject
 from handdiff_lib.motion import HandMotion, MotionError, mirror
 from handdiff_lib.readers.manipnet import METRES, read_take
-from handdiff_lib.states import GRASP, MANIPULATE, REACH, RELEASE, USUAL, StateConfig, annotate, best_states
-from handdiff_lib.synth import FREE
+from handdiff_lib.states import USUAL, StateConfig, annotate, best_states
+from handdiff_lib.topology import FREE, GRASP, MANIPULATE, REACH, RELEASE
 
 TIMES = (0, 0.5, 1.3, 1.6, 2.4, 2.6, 2.8, 3.0, 3.2, 4.0, 4.3, 5.1, 5.6)
 HEIGHT = (80, 80, -1, -1, -1, -1, -1, -1, -1, -1, -1, 80, 80)

@@ -32,8 +32,8 @@ from handdiff_lib.motion import MotionError
 from handdiff_lib.perturb import NoiseConfig
 from handdiff_lib.pyramid import build_pyramid
 from handdiff_lib.readers.manipnet import TAKES, TEST_TAKES
-from handdiff_lib.synth import FREE, synthesize
-from handdiff_lib.topology import CHAIN, STATES
+from handdiff_lib.synth import synthesize
+from handdiff_lib.topology import CHAIN, FREE, STATES
 from handdiff_lib.train import (
     TrainConfig,
     TrainState,
@@ -305,7 +305,7 @@ def test_a_checkpoint_of_another_configuration_is_refused(hand, tmp_path):
     save_state(path, new_state(CONFIG, hand), CONFIG)
     assert load_state(path, replace(CONFIG, steps=99), hand).step == 0
     other = replace(CONFIG, noise=NoiseConfig.hamer_like(), lr=1.0)
-    with pytest.raises(MotionError, match=r"was trained with another noise, lr; choose another --out") as caught:
+    with pytest.raises(MotionError, match=r"was trained with another noise, lr; choose another --output") as caught:
         load_state(path, other, hand)
     assert "\n" not in str(caught.value)
 

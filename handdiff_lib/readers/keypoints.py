@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from handdiff_lib import rotation
 from handdiff_lib.hand import HandModel
 from handdiff_lib.ik import fit_joints
 from handdiff_lib.motion import HandMotion, MotionError, Side
@@ -100,7 +101,7 @@ def _fitted(
 ) -> tuple[HandMotion, Float[Tensor, "t"]]:
     """The motion, and the mean distance of its joints from those given in each frame, metres."""
     valid = joints.isfinite().all(-1).all(-1)
-    canonical = joints if side == "right" else joints * joints.new_tensor([-1.0, 1.0, 1.0])
+    canonical = joints if side == "right" else rotation.mirror_points(joints)
     found = fit_joints(canonical, hand, valid)
     return HandMotion(found.R, found.betas, found.transl, valid, fps, side=side, hand=hand.name), found.residual
 

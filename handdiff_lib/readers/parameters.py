@@ -119,7 +119,7 @@ def _translation(content: dict, valid: Bool[Tensor, "t"], side: Side, where: str
     for name in (*REAL_PLACES, "pred_cam_t"):
         if name in content:
             place = _kept(per_frame(content[name], len(valid), 3, name, where), valid, name, where)
-            return place * place.new_tensor([-1.0, 1.0, 1.0]) if side == "left" and name in REAL_PLACES else place
+            return rotation.mirror_points(place) if side == "left" and name in REAL_PLACES else place
     return torch.zeros(len(valid), 3)
 
 

@@ -159,7 +159,8 @@ def load_state(path: Path, cfg: TrainConfig, hand: HandModel) -> TrainState:
     now, then = json.loads(json.dumps(asdict(cfg))), card["config"]
     different = [k for k in now if k != "steps" and now[k] != then.get(k)]
     if different:
-        raise MotionError(f"{path} was trained with another {', '.join(different)}; choose another --output or delete it")
+        what = ", ".join(different)
+        raise MotionError(f"{path} was trained with another {what}; choose another --output or delete it")
     state, tensors = new_state(cfg, hand), load_file(path)
     state.model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model/")})
     state.ema.load_state_dict({k[4:]: v for k, v in tensors.items() if k.startswith("ema/")})

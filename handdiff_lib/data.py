@@ -1,93 +1,36 @@
-"""Clean motion to learn from, captured and made up, and batches of noisy windows of it."""
+"""Batches of noisy windows to learn from, drawn from clean motion (see `corpus`)."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from handdiff_lib import rotation
-from handdiff_lib.baselines import gaussian
-from handdiff_lib.denoiser import Frames, smoother_turns, steady_frame, to_steady
+from handdiff_lib.corpus import Corpus
+from handdiff_lib.frames import Frames, estimate_frames_batch, to_steady
 from handdiff_lib.hand import HandModel, InputError
 from handdiff_lib.losses import Target
-from handdiff_lib.motion import HandMotion
-from handdiff_lib.perturb import NoiseConfig, perturb
-from handdiff_lib.readers.manipnet import TAKES, TEST_TAKES, VALIDATION_TAKES, read_take
-from handdiff_lib.storage import load_motion, save_motion
-from handdiff_lib.synth import synthesize
+from handdiff_lib.perturb import Estimate, NoiseConfig, perturb
+from handdiff_lib.smoothing import smooth_rotations
 from handdiff_lib.topology import CHAIN, FREE, REACH, RELEASE
 
-FPS = 120.0
-"""Frame rate of the stored tracks; training picks every second to every sixth frame."""
-SMOOTH = 3.0
-"""Captured truth is smoothed with this sigma in frames (25 ms), as the paper smooths its data (DIP section 4.1)."""
+USUAL_FPS = 30.0
 
 
 @dataclass(frozen=True)
-class Corpus:
-    """Clean tracks end to end."""
+class DrawConfig:
+    """How clean motion becomes a batch."""
 
-    R: Float[Tensor, "m 16 3 3"]
-    betas: Float[Tensor, "k 10"]
-    """One shape a track."""
-    state: Int[Tensor, "m"]
-    first: Int[Tensor, "k"]
-    """Where each track starts; it has `length` frames."""
-    length: Int[Tensor, "k"]
-
-
-def captured_corpus(tracks: list[HandMotion]) -> Corpus:
-    """Captured tracks, smoothed; they carry no states."""
-    return make_corpus([gaussian(motion, SMOOTH) for motion in tracks], [None] * len(tracks))
-
-
-def make_corpus(tracks: list[HandMotion], states: list[Tensor | None]) -> Corpus:
-    """Tracks put end to end; a missing frame splits a track in two."""
-    pieces, labels, betas = [], [], []
-    for motion, state in zip(tracks, states, strict=True):
-        state = torch.full((len(motion),), FREE) if state is None else state
-        edge = torch.nn.functional.pad(motion.valid.int(), (1, 1)).diff()
-        for start, end in zip(edge.eq(1).nonzero()[:, 0], edge.eq(-1).nonzero()[:, 0], strict=True):
-            pieces.append(motion.R[start:end])
-            labels.append(state[start:end])
-            betas.append(motion.betas)
-    length = torch.tensor([len(p) for p in pieces])
-    return Corpus(torch.cat(pieces), torch.stack(betas), torch.cat(labels), length.cumsum(0) - length, length)
-
-
-def synthetic_corpus(hand: HandModel, clips: int, seed: int, tell: Callable[[int, int], None]) -> Corpus:
-    """Made-up clips of ten seconds; `tell(done, all)` reports progress."""
-    made = []
-    for k in range(clips):
-        made.append(synthesize(hand, seed + k, frames=1200, fps=FPS))
-        tell(k + 1, clips)
-    return make_corpus([clip.motion for clip in made], [clip.state for clip in made])
-
-
-def manipnet_tracks(
-    root: Path, hand: HandModel, cache: Path, tell: Callable[[int, int], None], test: bool = False
-) -> dict[str, HandMotion]:
-    """Both hands of every ManipNet take at 120 fps, named `take.side`, fitted once and kept in `cache`.
-
-    Training takes unless `test`: test takes are never trained on, and mug3 is there for validation alone.
-    """
-    wanted = [take for take in TAKES if (take in TEST_TAKES) == test]
-    found = load_motion(cache) if cache.is_file() else {}
-    for k, take in enumerate(wanted):
-        if f"{take}.right" not in found:
-            found |= {f"{take}.{side}": m for side, m in read_take(root, take, hand, stride=1).tracks.items()}
-            cache.parent.mkdir(parents=True, exist_ok=True)
-            save_motion(cache, found, force=True)
-        tell(k + 1, len(wanted))
-    return {name: m for name, m in found.items() if name.split(".")[0] in wanted}
-
-
-def is_validation(name: str) -> bool:
-    """Whether a track is kept out of training to decide when to stop."""
-    return name.split(".")[0] in VALIDATION_TAKES
+    noise: NoiseConfig = field(default_factory=NoiseConfig)
+    clip: int = 128
+    """Frames that noise and filters see; a clip is cut into windows."""
+    smooth: float = 0.75
+    """The truth of noisy clips is smoothed with this sigma, in frames at 30 a second (the paper smooths too)."""
+    clean: float = 0.2
+    """Share of clips left as they are: there the answer is the input, captured noise and all."""
+    widen: float = 0.3
+    """Share of clips whose joints are all turned by a constant, up to 8 degrees or so: other hands, other fits."""
 
 
 @dataclass(frozen=True)
@@ -98,62 +41,133 @@ class Batch:
     target: Target
 
 
-CONTEXT = 12
-"""Frames before and after the window that the noise and the steady frame see."""
-
-
 def draw_batch(
     corpora: list[Corpus],
     share: list[float],
     hand: HandModel,
-    noise: NoiseConfig,
-    size: int,
+    cfg: DrawConfig,
+    windows: int,
     window: int,
     generator: torch.Generator,
 ) -> Batch:
-    """A batch of perturbed windows; the same generator state gives the same batch.
+    """A batch of perturbed windows, on the generator's device; the same generator state gives the same batch.
 
-    Augmented by frame rate (20 to 60 fps), time reversal, other wrists and fingers of the same batch, and constant
-    changes of every joint. Severity is drawn from [0, 1], a fifth of the windows is left clean.
+    Augmented by frame rate (20 to 60 fps), time reversal, random orientation, other wrists and fingers of the same
+    batch, constant changes of every joint, and other shapes. The windows of a clip follow each other.
     """
+    per_clip = min(cfg.clip // window, windows)
+    clips = -(-windows // per_clip)
+    dice = torch.Generator().manual_seed(int(torch.randint(2**31, (1,), generator=generator, device=generator.device)))
+    cut = [_cut_clip(corpora, share, cfg.clip, dice) for _ in range(clips)]
+    R, betas, state, step, said = _stacked(cut, generator.device)
 
     def rand(*shape: int) -> Tensor:
-        return torch.rand(*shape, generator=generator)
+        return torch.rand(*shape, generator=generator, device=generator.device)
 
-    frames = window + 2 * CONTEXT
-    stride = torch.tensor([2, 3, 4, 4, 4, 5, 6])[torch.randint(7, (size,), generator=generator)]
-    which = torch.multinomial(torch.tensor(share), size, replacement=True, generator=generator)
-    R, betas, state = [], [], []
-    for k in range(size):
-        corpus = corpora[int(which[k])]
-        span = (frames - 1) * int(stride[k]) + 1
-        room = (corpus.length - span + 1).clamp(min=0)
-        if not room.any():
-            raise InputError(f"no track has the {span} frames that a window and its surroundings need")
-        track = int(torch.multinomial(room.float(), 1, generator=generator))
-        start = corpus.first[track] + torch.randint(int(room[track]), (1,), generator=generator)
-        index = start + torch.arange(frames) * stride[k]
-        R.append(corpus.R[index])
-        state.append(corpus.state[index])
-        betas.append(corpus.betas[track])
-    R, betas, state = torch.stack(R), torch.stack(betas), torch.stack(state)
+    def randn(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, device=generator.device)
 
-    R, state = _reversed(R, state, rand(size) < 0.5)
-    R = _recombined(R, rand(size, 6))
-    widen = 0.14 * rand(size, 1, 1, 1) * torch.randn(size, 1, 15, 3, generator=generator)
-    widen = widen * (rand(size, 1, 1, 1) < 0.6)
-    R = torch.cat([R[:, :, :1], R[:, :, 1:] @ rotation.exp(widen)], dim=2)
-    betas = betas + 0.5 * torch.randn(size, 10, generator=generator)
+    turned = rotation.nearest_rotation(randn(clips, 3, 3))[:, None]
+    R[:, :, 0], said.R[:, :, 0] = turned @ R[:, :, 0], turned @ said.R[:, :, 0]
+    simulated = torch.tensor([item.recorded is None for item in cut], device=R.device)
+    R, state = _reversed(R, state, (rand(clips) < 0.5) & simulated)
+    R, state = _recombined(R, state, torch.where(simulated[:, None], rand(clips, 6), 1.0))
+    some = (rand(clips, 1, 1, 1) < cfg.widen) & simulated[:, None, None, None]
+    wider = some * 0.14 * rand(clips, 1, 1, 1) * randn(clips, 1, 15, 3)
+    R = torch.cat([R[:, :, :1], R[:, :, 1:] @ rotation.exp(wider)], dim=2)
+    betas = betas + 0.5 * randn(clips, 10) * simulated[:, None]
 
-    severity = (rand(size) * 1.25 - 0.25).clamp(min=0)
-    estimate = perturb(R, betas, hand, noise, severity, generator)
-    frame = steady_frame(estimate.R[:, :, 0], estimate.valid)
-    cut = torch.randint(2 * CONTEXT + 1, (size, 1), generator=generator) + torch.arange(window)
-    row = torch.arange(size)[:, None]
-    seen = to_steady(estimate.R, frame)[row, cut]
-    turns = smoother_turns(estimate.R, estimate.valid)[row, cut]
-    y = Frames(seen, estimate.betas, estimate.valid[row, cut], estimate.confidence[row, cut], turns)
-    return Batch(y, Target(to_steady(R, frame)[row, cut], betas, state[row, cut]))
+    severity = rand(clips) * (rand(clips) >= cfg.clean)
+    estimate = _either(perturb(R, betas, hand, cfg.noise, severity, generator), said, simulated)
+    truth = _smoothed(R, cfg.smooth / step, (5 * severity).clamp(max=1))
+    y, frame = estimate_frames_batch(estimate.R, estimate.betas, estimate.valid, estimate.confidence)
+    target = Target(to_steady(truth, frame), betas, state, frame)
+    return _windows(y, target, window, per_clip, windows)
+
+
+@dataclass(frozen=True)
+class _Clip:
+    """A stretch of a track."""
+
+    R: Tensor
+    betas: Tensor
+    state: Tensor
+    step: float
+    """Length of a frame, in frames at 30 a second."""
+    recorded: Estimate | None
+    """A batch of one."""
+
+
+def _cut_clip(corpora: list[Corpus], share: list[float], frames: int, dice: torch.Generator) -> _Clip:
+    """A random stretch of a random track at a random frame rate; recorded estimates keep their own."""
+    corpus = corpora[int(torch.multinomial(torch.tensor(share), 1, generator=dice))]
+    stride = 1
+    if corpus.recorded is None:
+        usual = corpus.fps / USUAL_FPS
+        strides = [s for s in range(1, 13) if usual / 2 <= s <= 1.5 * usual] or [1]
+        odds = torch.tensor([3.0 if s == usual else 1.0 for s in strides])
+        stride = strides[int(torch.multinomial(odds, 1, generator=dice))]
+        longest = int(corpus.length.max())
+        stride = max(1, min(stride, (longest - 1) // max(1, frames - 1)))
+    span = (frames - 1) * stride + 1
+    room = (corpus.length - span + 1).clamp(min=0)
+    if not room.any():
+        raise InputError(f"no track has {span} frames without a gap, the length of a training clip; give longer ones")
+    track = int(torch.multinomial(room.float(), 1, generator=dice))
+    start = int(corpus.first[track]) + int(torch.randint(int(room[track]), (1,), generator=dice))
+    part = slice(start, start + span, stride)
+    betas, said = corpus.betas[track], None
+    if corpus.recorded is not None:
+        y = corpus.recorded
+        said = _estimate(y.R[part], y.betas[track], y.valid[part], y.confidence[part])
+    return _Clip(corpus.R[part], betas, corpus.state[part], stride * USUAL_FPS / corpus.fps, said)
+
+
+def _estimate(R: Tensor, betas: Tensor, valid: Tensor, confidence: Tensor) -> Estimate:
+    """An estimate as a batch of one; what part of its error is constant is not known."""
+    return Estimate(R[None], betas[None], valid[None], confidence[None], R.new_zeros(1, 16, 3))
+
+
+def _stacked(cut: list[_Clip], device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor, Estimate]:
+    """The clips as a batch; estimates of those without a recorded one are the clips themselves."""
+    unknown = torch.full((len(cut[0].R), 16), -1.0)
+    seen = torch.ones(len(cut[0].R), dtype=torch.bool)
+    said = [c.recorded or _estimate(c.R, c.betas, seen, unknown) for c in cut]
+    parts = ("R", "betas", "valid", "confidence", "constant")
+    estimate = Estimate(*(torch.cat([getattr(s, name) for s in said]).to(device) for name in parts))
+    R, betas, state = (torch.stack([getattr(c, name) for c in cut]).to(device) for name in ("R", "betas", "state"))
+    return R, betas, state.long(), torch.tensor([c.step for c in cut], device=device), estimate
+
+
+def _either(made: Estimate, said: Estimate, simulated: Tensor) -> Estimate:
+    """Simulated estimates, and recorded ones where there are any."""
+    pairs = ((getattr(made, name), getattr(said, name)) for name in ("R", "betas", "valid", "confidence", "constant"))
+    return Estimate(*(torch.where(simulated.view(-1, *[1] * (a.ndim - 1)), a, b) for a, b in pairs))
+
+
+def _smoothed(R: Tensor, sigma: Float[Tensor, "b"], how_much: Float[Tensor, "b"]) -> Tensor:
+    """Clips smoothed with their own sigma in frames, as far as `how_much` in [0, 1] says."""
+    every = torch.ones(R.shape[:2], dtype=torch.bool, device=R.device)
+    smooth = R.clone()
+    for one in sigma.unique():
+        some = (sigma == one) & (how_much > 0)
+        if one > 0 and some.any():
+            smooth[some] = smooth_rotations(R[some], every[some], float(one))
+    return rotation.slerp(R, smooth, how_much[:, None, None].expand(R.shape[:3]))
+
+
+def _windows(y: Frames, target: Target, window: int, per_clip: int, count: int) -> Batch:
+    """Clips cut into consecutive windows from a common start, the first `count` of them."""
+
+    def cut(x: Tensor) -> Tensor:
+        return x[:, : per_clip * window].unflatten(1, (per_clip, window)).flatten(0, 1)[:count]
+
+    def repeat(x: Tensor) -> Tensor:
+        return x.repeat_interleave(per_clip, 0)[:count]
+
+    frames = Frames(cut(y.R), repeat(y.betas), *(cut(x) for x in (y.valid, y.confidence, y.turns, y.shake)))
+    truth = Target(cut(target.R), repeat(target.betas), cut(target.state), cut(target.frame))
+    return Batch(frames, truth)
 
 
 def _reversed(R: Tensor, state: Tensor, backwards: Tensor) -> tuple[Tensor, Tensor]:
@@ -164,12 +178,16 @@ def _reversed(R: Tensor, state: Tensor, backwards: Tensor) -> tuple[Tensor, Tens
     return R, torch.where(backwards[:, None], swapped.flip(1), state)
 
 
-def _recombined(R: Tensor, dice: Float[Tensor, "b 6"]) -> Tensor:
-    """Some wrists (one in three) and fingers (one in eight) exchanged with those of the next motion in the batch."""
+def _recombined(R: Tensor, state: Tensor, dice: Float[Tensor, "b 6"]) -> tuple[Tensor, Tensor]:
+    """Some wrists (one in three) and fingers (one in eight) exchanged with those of the next motion in the batch.
+
+    What such a hand does is anyone's guess: its frames lose their states.
+    """
     other = R.roll(1, 0)
-    R = R.clone()
+    R, state = R.clone(), state.clone()
     for k, joints in enumerate([(0,), *CHAIN.values()]):
         take = (dice[:, k] < (1 / 3 if k == 0 else 1 / 8)).nonzero()[:, 0]
+        state[take] = FREE
         for joint in joints:
             R[take, :, joint] = other[take, :, joint]
-    return R
+    return R, state

@@ -2,8 +2,12 @@ r"""The denoiser: from a noisy motion, its estimate and the step to the clean mo
 
     y   --hand--> mesh --MeshEncoder--\
                                        + --> one token a frame --\
-    x_n --hand--> mesh --MeshEncoder--/                           Transformer --> rotations, shape, state
-    n   --sinusoids--> MLP ------------------------ step token --/
+    x_n --hand--> mesh --MeshEncoder--/                           Transformer --heads--> draft
+    n   --sinusoids--> MLP ------------------------ step token --/      |                  |
+                              the clean frame before, its state --> causal decoder --heads--> rotations, shape,
+                                                                                              state, doubt
+Without a decoder the draft is the answer. With `draft` the clean frame before is the draft's, and all frames are
+decoded at once; with `loop` it is the decoder's own answer, frame after frame. Their weights are alike.
 
 Meshes have their wrist at the origin and are seen from a frame that follows the wrist's smoothed orientation
 (`steady_frame`), so that the network never has to learn what a turned camera looks like.
@@ -12,28 +16,31 @@ Paper vs code: the paper encodes $[y, x_n]$ as one six-channel mesh. Two encoder
 encoded once per frame of a clip instead of once per window and step.
 Paper vs code: the paper's heads give absolute rotations. Ours give the turn from y to x, whose zero is "leave it", and
 may lean on Gaussian means of y, so that the network starts from what a filter can do and learns when not to.
+Paper vs code: the paper predicts frame by frame, the released code decodes its draft in one pass. Here are both.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from handdiff_lib import rotation
+from handdiff_lib.decoder import Decoder, sinusoids
+from handdiff_lib.frames import AROUND, SIGMAS, Frames
 from handdiff_lib.hand import HandModel
 from handdiff_lib.meshconv import MeshEncoder
-from handdiff_lib.motion import HandMotion
 from handdiff_lib.pyramid import Pyramid, build_pyramid
-from handdiff_lib.smoothing import smooth_rotations
+from handdiff_lib.topology import STATES
 
 DECIMETRE = 10.0
 """Vertices reach the network in decimetres, so that a hand is about one unit."""
-STEADY = 8.0
-"""Sigma of the steady frame, in frames."""
-SIGMAS = (1.0, 2.5, 6.0)
-"""Sigmas, in frames, of the Gaussian means of y that the network may lean on."""
+TEMPERATURE = 0.1
+"""Of the Gumbel-Softmax that draws states in training (the released code's)."""
 
 
 @dataclass(frozen=True)
@@ -49,45 +56,31 @@ class DenoiserConfig:
     heads: int = 8
     feedforward: int = 512
     dropout: float = 0.1
+    decoder: Literal["none", "draft", "loop"] = "none"
+    """What follows the encoder's draft: nothing, one pass over the draft, or frame by frame over its own answers."""
+    decoder_layers: int = 4
+    decoder_feedforward: int = 2048
+    states_in: bool = True
+    """Whether the decoder is told the motion state of the frame before."""
+    lookahead: int | None = None
+    """Frames of the future that an answer's rotations may depend on, within the window; None: all. For streaming."""
+    lookback: int | None = None
+    """Earlier frames that each layer of the decoder may see; None: all of the window."""
 
     @classmethod
     def tiny(cls) -> "DenoiserConfig":
-        """Trains on two CPU cores; the weights that ship."""
+        """Trains on two CPU cores while one has lunch."""
         return cls(channels=(8, 16, 16, 32), d=128, heads=4, feedforward=256)
 
     @classmethod
     def base(cls) -> "DenoiserConfig":
-        """The paper's mesh encoder with a narrower Transformer."""
-        return cls(d=256, feedforward=512)
+        """The paper's mesh encoder, a narrower Transformer, and windows of a second; the weights that ship."""
+        return cls(window=32, d=256, feedforward=512)
 
     @classmethod
     def paper(cls) -> "DenoiserConfig":
         """The paper's sizes (DIP section 4.1)."""
-        return cls()
-
-
-@dataclass(frozen=True)
-class Frames:
-    """What the denoiser is told about the estimate y, frame by frame, in the steady frame."""
-
-    R: Float[Tensor, "b t 16 3 3"]
-    betas: Float[Tensor, "b 10"]
-    """One shape a clip."""
-    valid: Bool[Tensor, "b t"]
-    confidence: Float[Tensor, "b t 16"]
-    """In [0, 1]; negative where the estimator does not say."""
-    turns: Float[Tensor, "b t 16 k 3"]
-    """From y to its Gaussian means (`smoother_turns`)."""
-
-    def __getitem__(self, index: tuple[slice, slice]) -> "Frames":
-        """A part along batch and time."""
-        return Frames(self.R[index], self.betas[index[0]], self.valid[index], self.confidence[index], self.turns[index])
-
-    def windows(self, index: Int[Tensor, "w t"]) -> "Frames":
-        """Windows of a batch of one clip, given the frames in each."""
-        per_frame = (x[0][index] for x in (self.R, self.valid, self.confidence, self.turns))
-        R, valid, confidence, turns = per_frame
-        return Frames(R, self.betas.expand(len(index), -1), valid, confidence, turns)
+        return cls(decoder="draft")
 
 
 @dataclass(frozen=True)
@@ -98,6 +91,10 @@ class Prediction:
     betas: Float[Tensor, "b 10"]
     state: Float[Tensor, "b t 4"]
     """Logits of the motion states, in the order of `topology.STATES`."""
+    log_sigma: Float[Tensor, "b t 16"]
+    """Log of the standard deviation expected of R's error, in radians along each axis of the tangent space."""
+    draft: "Prediction | None" = None
+    """What the encoder said before the decoder; None where there is no decoder."""
 
 
 class Denoiser(nn.Module):
@@ -108,110 +105,160 @@ class Denoiser(nn.Module):
         self.cfg = cfg
         self.mesh_y = MeshEncoder(pyramid, cfg.channels, cfg.d)
         self.mesh_x = MeshEncoder(pyramid, cfg.channels, cfg.d)
-        self.pose_y = nn.Linear(16 * 6 + 16 * 3 * len(SIGMAS) + 16 + 2, cfg.d)
+        self.pose_y = nn.Linear(16 * (6 + 3 * len(SIGMAS) + len(AROUND) + 1) + 2, cfg.d)
         self.pose_x = nn.Linear(16 * 6, cfg.d)
-        self.step = nn.Sequential(nn.Linear(cfg.d, cfg.d), nn.GELU(), nn.Linear(cfg.d, cfg.d))
+        self.step = _mlp(cfg.d, cfg.d, cfg.d)
         layer = nn.TransformerEncoderLayer(
             cfg.d, cfg.heads, cfg.feedforward, cfg.dropout, "gelu", batch_first=True, norm_first=True
         )
         self.transformer = nn.TransformerEncoder(layer, cfg.layers, nn.LayerNorm(cfg.d), enable_nested_tensor=False)
-        self.pose_head = nn.Sequential(
-            nn.Linear(cfg.d, 2 * cfg.d), nn.GELU(), nn.Linear(2 * cfg.d, 16 * (6 + len(SIGMAS)))
-        )
-        self.shape_head = nn.Sequential(nn.Linear(cfg.d, cfg.d), nn.GELU(), nn.Linear(cfg.d, 10))
-        self.state_head = nn.Sequential(nn.Linear(cfg.d, cfg.d), nn.GELU(), nn.Linear(cfg.d, 4))
-        for head in (self.pose_head, self.shape_head):  # start by leaving y as it is
+        self.pose_head = _mlp(cfg.d, 2 * cfg.d, 16 * (6 + len(SIGMAS)))
+        self.shape_head = _mlp(cfg.d, cfg.d, 10)
+        self.state_head = _mlp(cfg.d, cfg.d, len(STATES))
+        self.doubt_head = _mlp(cfg.d, cfg.d // 2, 16)
+        for head in (self.pose_head, self.shape_head, self.doubt_head):  # start by leaving y as it is
             nn.init.zeros_(head[-1].weight)
             nn.init.zeros_(head[-1].bias)
+        nn.init.constant_(self.doubt_head[-1].bias, math.log(math.radians(5)))
+        if cfg.decoder != "none":
+            self.before = nn.Linear(2 * cfg.d + len(STATES) * cfg.states_in, cfg.d)
+            sizes = (cfg.d, cfg.heads, cfg.decoder_layers, cfg.decoder_feedforward, cfg.dropout)
+            self.decoder = Decoder(*sizes, cfg.lookback, sees_ahead=cfg.lookahead is None)
 
     def encode_estimate(self, y: Frames, hand: HandModel) -> Float[Tensor, "b t d"]:
         """Features of every frame of y; they depend on neither window, step nor sample."""
         known = (y.confidence[..., :1] >= 0).to(y.R.dtype)
         missing = (~y.valid).to(y.R.dtype)[..., None]
         told = torch.cat([y.confidence.clamp(min=0), known, missing], -1)
-        pose = torch.cat([rotation.matrix_to_sixd(y.R).flatten(-2), 5 * y.turns.flatten(-3), told], -1)
-        return self.pose_y(pose) + self._mesh(self.mesh_y, y.R, y.betas, hand)
+        seen = (rotation.matrix_to_sixd(y.R), 5 * y.turns.flatten(-2), y.shake)
+        pose = torch.cat([*(x.flatten(-2) for x in seen), told], -1)
+        return _precise(self.pose_y, pose) + self._mesh(self.mesh_y, y.R, y.betas, hand)
 
     def encode_noisy(
         self, R_n: Float[Tensor, "b t 16 3 3"], betas: Float[Tensor, "b 10"], hand: HandModel
     ) -> Float[Tensor, "b t d"]:
-        """Features of every frame of x_n, in the same steady frame as y."""
-        return self.pose_x(rotation.matrix_to_sixd(R_n).flatten(-2)) + self._mesh(self.mesh_x, R_n, betas, hand)
+        """Features of every frame of x_n, in the same steady frame as y; n may be 0, which is a clean motion."""
+        return _precise(self.pose_x, rotation.matrix_to_sixd(R_n).flatten(-2)) + self._mesh(
+            self.mesh_x, R_n, betas, hand
+        )
 
     def _mesh(self, encoder: MeshEncoder, R: Tensor, betas: Tensor, hand: HandModel) -> Float[Tensor, "b t d"]:
-        with torch.no_grad():  # nothing behind the mesh is trained
+        with torch.no_grad(), torch.autocast(R.device.type, enabled=False):  # nothing behind the mesh is trained
             posed = hand.shape(betas[:, None]).pose(R)
             vertices = (posed.skin() - posed.joints[..., :1, :]) * DECIMETRE
-        return encoder(vertices.flatten(0, 1)).unflatten(0, R.shape[:2])
+        return encoder(vertices.flatten(0, 1)).unflatten(0, R.shape[:2]).to(R.dtype)
 
     def predict(
         self,
         features: Float[Tensor, "b t d"],
         n: Int[Tensor, "b"],
         y: Frames,
+        hand: HandModel,
+        truth: Float[Tensor, "b t 16 3 3"] | None = None,
+        own: float = 0.0,
     ) -> Prediction:
-        r"""The clean motion of windows whose frame features (y's plus x_n's) are given; n is the step, 1..N.
+        """The clean motion of windows whose frame features (y's plus x_n's) are given; n is the step, 1..N.
 
-        $\hat R = R_y \exp(\sum_k g_k c_k)\,\Delta$: a step towards y's own Gaussian means, whose length the network
-        chooses for every joint and frame, and a turn of its own.
+        The decoder's token of a frame says what is known of the frame before: its features, the clean pose, and the
+        state that the encoder sees there (hard samples in training, the likeliest in use). Clean poses have y's shape,
+        so that their features differ from x_n's by the pose alone.
+
+        `truth`, seen from y's steady frame, is for training `loop`: the clean poses are then the true ones, each
+        exchanged with probability `own` for the decoder's own answer to the draft, so that all frames are decoded at
+        once (scheduled sampling, Bengio et al. 2015). Without it `loop` runs over its own answers. Chance is torch's
+        own, as for dropout.
+        """
+        memory = self._encode(features, n)
+        draft = self._read(memory[:, 1:], y)
+        if self.cfg.decoder == "none":
+            return draft
+        state = self._state(draft.state)
+
+        def token(R: Tensor, part: slice = slice(None)) -> Float[Tensor, "b k d"]:
+            clean = self.encode_noisy(R.detach(), y.betas, hand)
+            return self.before(torch.cat([features[:, part], clean, state[:, part]], dim=-1))
+
+        def at_once(R: Tensor) -> Prediction:
+            return self._read(self.decoder(token(R), memory), y)
+
+        if self.cfg.decoder == "draft":
+            return replace(at_once(draft.R), draft=draft)
+        if truth is None:
+            return replace(self._loop(token, memory, y), draft=draft)
+        if own > 0:
+            said = at_once(draft.R).R.detach()  # no_grad would stay in autocast's kept weights (torch 2.10)
+            take = torch.rand(y.valid.shape, device=y.R.device) < own
+            truth = torch.where(take[..., None, None, None], said, truth)
+        return replace(at_once(truth), draft=draft)
+
+    def _encode(self, features: Float[Tensor, "b t d"], n: Int[Tensor, "b"]) -> Float[Tensor, "b t+1 d"]:
+        """The step's token and one for every frame.
+
+        With a limited lookahead only the first layer sees later frames, so that layers do not add up to a longer one.
         """
         t, d = features.shape[1:]
-        place = sinusoids(torch.arange(t, device=features.device), d).to(features)
+        frame = torch.arange(-1, t, device=features.device)  # the step stands before frame 0
         step = self.step(sinusoids(n, d).to(features))[:, None]
-        token = self.transformer(torch.cat([step, features + place], dim=1))[:, 1:]
-        sixd, gates = self.pose_head(token).unflatten(-1, (16, -1)).split([6, len(SIGMAS)], dim=-1)
-        own = rotation.sixd_to_matrix(sixd + features.new_tensor([1.0, 0, 0, 0, 1, 0]))
-        leaning = rotation.exp((gates[..., None] * y.turns).sum(-2))
-        return Prediction(y.R @ leaning @ own, y.betas + self.shape_head(token).mean(1), self.state_head(token))
+        x = torch.cat([step, features + sinusoids(frame[1:], d).to(features)], dim=1)
+        if self.cfg.lookahead is None:
+            return self.transformer(x)
+        ahead = frame - frame[:, None]
+        for k, layer in enumerate(self.transformer.layers):
+            reach = self.cfg.lookahead if k == 0 else 0
+            x = layer(x, src_mask=ahead > reach)
+        return self.transformer.norm(x)
 
-    def forward(self, R_n: Float[Tensor, "b t 16 3 3"], y: Frames, n: Int[Tensor, "b"], hand: HandModel) -> Prediction:
-        r"""$\hat x = f_W(x_n, y, n)$ for whole windows (DIP Eq. 4)."""
+    def _read(self, token: Float[Tensor, "b t d"], y: Frames) -> Prediction:
+        r"""What the heads, which draft and answer share, say of the frames of y.
+
+        $\hat R = R_y \exp(\sum_k g_k c_k)\,\Delta$: a step towards y's own Gaussian means, whose length the network
+        chooses for every joint and frame, and a turn of its own. The doubt reads the token but does not train what is
+        behind it: saying how far off the answer is must not cost the answer anything.
+        """
+        heads = (self.pose_head(token), self.shape_head(token), self.state_head(token), self.doubt_head(token.detach()))
+        pose, shape, state, log_sigma = (head.to(y.R.dtype) for head in heads)
+        with torch.autocast(y.R.device.type, enabled=False):
+            sixd, gates = pose.unflatten(-1, (16, -1)).split([6, len(SIGMAS)], dim=-1)
+            own = rotation.sixd_to_matrix(sixd + pose.new_tensor([1.0, 0, 0, 0, 1, 0]))
+            leaning = rotation.exp((gates[..., None] * y.turns).sum(-2))
+            return Prediction(y.R @ leaning @ own, y.betas + shape.mean(1), state, log_sigma)
+
+    def _state(self, logits: Float[Tensor, "b t 4"]) -> Float[Tensor, "b t s"]:
+        """One-hot states for the decoder, of width 0 where it is not told; sampled in training, with a gradient."""
+        if not self.cfg.states_in:
+            return logits[..., :0]
+        if self.training:
+            return F.gumbel_softmax(logits, tau=TEMPERATURE, hard=True)
+        return F.one_hot(logits.argmax(-1), len(STATES)).to(logits)
+
+    def _loop(self, token: Callable[[Tensor, slice], Tensor], memory: Tensor, y: Frames) -> Prediction:
+        """Frame by frame: the token of a frame is made from the answer of the frame before."""
+        cache, following, out = self.decoder.start(memory), self.decoder.first_token(memory), []
+        for k in range(y.R.shape[1]):
+            part = slice(k, k + 1)
+            decoded, cache = self.decoder.step(following, cache)
+            out.append(decoded)
+            following = token(self._read(decoded, y[:, part]).R, part)
+        return self._read(torch.cat(out, dim=1), y)
+
+    def forward(
+        self, R_n: Float[Tensor, "b t 16 3 3"], y: Frames, n: Int[Tensor, "b"], hand: HandModel, **teaching
+    ) -> Prediction:
+        r"""$\hat x = f_W(x_n, y, n)$ for whole windows (DIP Eq. 4); `truth` and `own` as in `predict`."""
         features = self.encode_estimate(y, hand) + self.encode_noisy(R_n, y.betas, hand)
-        return self.predict(features, n, y)
+        return self.predict(features, n, y, hand, **teaching)
+
+
+def _precise(layer: nn.Linear, x: Tensor) -> Tensor:
+    """The layer in x's own precision, also under autocast: in bfloat16 a pose is known to a third of a degree."""
+    with torch.autocast(x.device.type, enabled=False):
+        return layer(x)
+
+
+def _mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(inputs, hidden), nn.GELU(), nn.Linear(hidden, outputs))
 
 
 def make_denoiser(cfg: DenoiserConfig, hand: HandModel) -> Denoiser:
     """An untrained denoiser for a hand; its mesh pyramid takes about a second to compute."""
     return Denoiser(cfg, build_pyramid(hand.v_template, hand.faces, len(cfg.channels)))
-
-
-def sinusoids(position: Int[Tensor, "k"], d: int) -> Float[Tensor, "k d"]:
-    """Sines and cosines of a position at d/2 wavelengths from 2 pi to 20,000 pi (Vaswani et al. 2017)."""
-    frequency = torch.exp(torch.arange(0, d, 2, device=position.device) * (-math.log(10_000.0) / d))
-    angle = position[:, None] * frequency
-    return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(-2)
-
-
-def steady_frame(R_root: Float[Tensor, "*b t 3 3"], valid: Bool[Tensor, "*b t"]) -> Float[Tensor, "*b t 3 3"]:
-    """A slowly turning frame that follows the wrist: its Gaussian chordal mean over time.
-
-    Turning the whole motion turns this frame with it, so what is seen from it stays.
-    """
-    return smooth_rotations(R_root[..., None, :, :], valid, STEADY)[..., 0, :, :]
-
-
-def smoother_turns(R: Float[Tensor, "*b t 16 3 3"], valid: Bool[Tensor, "*b t"]) -> Float[Tensor, "*b t 16 k 3"]:
-    r"""From each rotation to its Gaussian means, $c_k = \log(R^\top \bar R_{\sigma_k})$ for the sigmas in SIGMAS."""
-    means = torch.stack([smooth_rotations(R, valid, sigma) for sigma in SIGMAS], dim=-3)
-    return rotation.log(R[..., None, :, :].mT @ means)
-
-
-def to_steady(R: Float[Tensor, "*b t 16 3 3"], frame: Float[Tensor, "*b t 3 3"]) -> Float[Tensor, "*b t 16 3 3"]:
-    """The motion with its global orientation seen from `frame`."""
-    return torch.cat([(frame.mT @ R[..., 0, :, :])[..., None, :, :], R[..., 1:, :, :]], dim=-3)
-
-
-def from_steady(R: Float[Tensor, "*b t 16 3 3"], frame: Float[Tensor, "*b t 3 3"]) -> Float[Tensor, "*b t 16 3 3"]:
-    """The way back from `to_steady`."""
-    return to_steady(R, frame.mT)
-
-
-def estimate_frames(motion: HandMotion) -> tuple[Frames, Float[Tensor, "1 t 3 3"]]:
-    """What the denoiser is told about a filled track with one shape (a batch of one), and its steady frame."""
-    frame = steady_frame(motion.R[:, 0], motion.valid)[None]
-    unknown = torch.full_like(motion.R[..., 0, 0], -1.0)
-    said = unknown if motion.confidence is None else motion.confidence
-    confidence = torch.where(motion.valid[:, None], said, unknown)  # as in training: a missing frame says nothing
-    turns = smoother_turns(motion.R, motion.valid)[None]
-    y = Frames(to_steady(motion.R[None], frame), motion.betas[None], motion.valid[None], confidence[None], turns)
-    return y, frame

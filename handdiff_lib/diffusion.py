@@ -7,12 +7,14 @@ line below needs an `n - 1` shift.
     xn   x0 after n steps            N      number of steps
     eta  share of y - x0 added       kappa  noise level, radians
 
-The chain lives on plain vectors. Rotations enter it as residual vectors at the estimate (`encode`), where y is the
-origin, or as angles with `wrap`ped differences. DIP is the paper (Zhang et al. 2025), ResShift is Yue et al. 2023.
+The chain lives on plain vectors. Rotations enter it through a `ResidualSpace`: as residual vectors at the estimate or
+as wrapped differences of anatomical angles; in both y is the origin. DIP is the paper (Zhang et al. 2025), ResShift is
+Yue et al. 2023.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import count
 from math import pi, radians
 from typing import Literal, assert_never
 
@@ -21,9 +23,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from handdiff_lib import rotation
+from handdiff_lib.anatomy import anatomical_angles, anatomical_rotations
 
 Rule = Literal["posterior", "deterministic", "renoise"]
 """How a sampler steps from n to n - 1: as the paper, without noise, or as the released demo."""
+Space = Literal["so3_at_y", "euler_anat"]
+"""Coordinates of the chain: rotation vectors at y, or the paper's angles. They belong to the weights."""
 
 
 @dataclass(frozen=True)
@@ -138,12 +143,15 @@ def residual_shift(
     r"""The chain with the geometric schedule $\eta_n = \eta_1^{1-w}\eta_N^{w}$, $w = ((n-1)/(N-1))^p$.
 
     The defaults are those of the released demo: eta = 0, 0.0010, 0.4870, 0.7592, 0.9990, noise 15 degrees at N.
-    `eta_1` is `min(0.001, (0.04 / kappa)**2)` unless given. One step (N = 1) has the one share `eta_N`.
+    `eta_1` is `min(0.001, (0.04 / kappa)**2)` unless given. One step (N = 1) has the one share `eta_N`. N = 0 is no
+    diffusion: one step from x to y itself, without noise, so that the denoiser sees y in the place of x_n.
 
-    Raises ValueError when the numbers make no chain: N < 1, kappa <= 0, or not 0 < eta_1 <= eta_N <= 1.
+    Raises ValueError when the numbers make no chain: N < 0, kappa <= 0, or not 0 < eta_1 <= eta_N <= 1.
     """
-    if N < 1 or not kappa > 0:
-        raise ValueError(f"residual_shift: needs N >= 1 and kappa > 0, found N = {N}, kappa = {kappa}")
+    if N < 0 or not kappa > 0:
+        raise ValueError(f"residual_shift: needs N >= 0 and kappa > 0, found N = {N}, kappa = {kappa}")
+    if N == 0:
+        return ResidualShift(torch.tensor([0.0, 1.0], dtype=torch.float64), 0.0)
     eta_1 = min(0.001, (0.04 / kappa) ** 2) if eta_1 is None else eta_1
     if not 0 < eta_1 <= eta_N <= 1:
         raise ValueError(f"residual_shift: needs 0 < eta_1 <= eta_N <= 1, found {eta_1} and {eta_N}")
@@ -199,6 +207,62 @@ def sample(
 def seeded_noise(generator: torch.Generator) -> Callable[[torch.Size], Tensor]:
     """A source of standard normal numbers for `sample`, on the generator's device, float32."""
     return lambda shape: torch.randn(shape, generator=generator, device=generator.device)
+
+
+def frame_noise(seed: int, sample: int = 0) -> Callable[[torch.Size], Tensor]:
+    """A source of standard normal numbers for a clip `(1, t, 16, 3)`, indexed by frame.
+
+    What a frame gets depends on the seed, the sample, the draw and the number of the frame, never on how long the clip
+    is; sample 0 begins as `seeded_noise` of a generator with that seed. Drawn on the CPU: the same on every device.
+    """
+    draws = count(1000 * sample)
+
+    def draw(shape: torch.Size) -> Tensor:
+        return torch.randn(shape, generator=torch.Generator().manual_seed(seed + 1_000_003 * next(draws)))
+
+    return draw
+
+
+@dataclass(frozen=True)
+class ResidualSpace:
+    """The way from rotations to the chain's vectors and back: x as seen from y, radians, so that y itself is 0.
+
+    Training and refining walk through the same one.
+    """
+
+    space: Space
+    axes: Float[Tensor, "16 3 3"]
+    """`anatomical_axes` of the hand; only the angles need them."""
+
+    def to_chain(
+        self, R_x: Float[Tensor, "*batch 16 3 3"], R_y: Float[Tensor, "*batch 16 3 3"]
+    ) -> Float[Tensor, "*batch 16 3"]:
+        """Residual vectors of x at y.
+
+        Paper vs code: DIP's residual is y - x in angles, and its demo subtracts them as they are; ours is always
+        wrapped, so that it never goes the long way round. Its sign is turned, since our y is the origin.
+        """
+        match self.space:
+            case "so3_at_y":
+                return encode(R_x, R_y)
+            case "euler_anat":
+                axes = self.axes.to(R_y)
+                return wrap(anatomical_angles(R_x, axes) - anatomical_angles(R_y, axes))
+            case _:
+                assert_never(self.space)
+
+    def to_rotations(
+        self, r: Float[Tensor, "*batch 16 3"], R_y: Float[Tensor, "*batch 16 3 3"]
+    ) -> Float[Tensor, "*batch 16 3 3"]:
+        """The rotations that residual vectors at y stand for: undoes `to_chain`."""
+        match self.space:
+            case "so3_at_y":
+                return decode(r, R_y)
+            case "euler_anat":
+                axes = self.axes.to(R_y)
+                return anatomical_rotations(anatomical_angles(R_y, axes) + r, axes)
+            case _:
+                assert_never(self.space)
 
 
 def encode(R_x: Float[Tensor, "*batch 3 3"], R_y: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 3"]:

@@ -1,6 +1,23 @@
-r"""What training minimises: the data term, the geometric terms and the states (DIP Eq. 4, 5; MDM Eq. 3-5).
+r"""What training minimises: the data term, geometry, states, physics and doubt (DIP Eq. 4-7; MDM Eq. 3-5).
 
 Every term is one function from tensors to one number; `LossWeights` says how they add up.
+
+    term           equation                  unit
+    rotation       DIP Eq. 4, on matrices    -          an error of a radian costs 1.8
+    shape          DIP Eq. 4, on betas       -
+    joints         MDM Eq. 3                 dm         wrists on one point
+    fingers        MDM Eq. 3                 dm         in the wrist's own frame: its orientation does not count
+    velocity       MDM Eq. 5                 dm/frame
+    acceleration   what ACCL reports         dm/frame^2
+    state          DIP Eq. 5                 nats
+    kinetics       DIP Eq. 6                 rad        see `physics`
+    stability      DIP Eq. 7                 rad^2      see `physics`
+    consistency    DIP ref. [28]             -          the answers at n and at n - 1 agree
+    doubt          Gaussian likelihood       nats       trains what log_sigma says, nothing else
+
+Paper vs code: DIP weights states, kinetics and stability by 50, 500 and 1000 beside a data term of unknown scale.
+Beside ours, with the data term at 2000 times the mean squared error, that is 0.05, 0.5 and 1. Then kinetics and
+stability, sums over 45 angles and more, outweigh the data, and the recovered pose is worse.
 """
 
 from dataclasses import asdict, dataclass
@@ -10,8 +27,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from handdiff_lib import rotation
+from handdiff_lib.anatomy import anatomical_angles, anatomical_axes
 from handdiff_lib.denoiser import DECIMETRE, Prediction
+from handdiff_lib.frames import from_steady
 from handdiff_lib.hand import HandModel
+from handdiff_lib.physics import kinetic_loss, stability_loss
 from handdiff_lib.topology import FREE
 
 
@@ -26,6 +47,10 @@ class LossWeights:
     velocity: float = 1.0
     acceleration: float = 2.0
     state: float = 0.02
+    kinetics: float = 0.01
+    stability: float = 0.02
+    consistency: float = 0.0
+    doubt: float = 0.02
 
 
 @dataclass(frozen=True)
@@ -36,6 +61,8 @@ class Target:
     betas: Float[Tensor, "b 10"]
     state: Int[Tensor, "b t"]
     """Index into `topology.STATES`; FREE where there is none."""
+    frame: Float[Tensor, "b t 3 3"]
+    """The steady frame in the world."""
 
 
 def rotation_loss(R_hat: Float[Tensor, "b t j 3 3"], R: Float[Tensor, "b t j 3 3"]) -> Float[Tensor, ""]:
@@ -64,17 +91,35 @@ def difference_loss(p_hat: Float[Tensor, "b t k 3"], p: Float[Tensor, "b t k 3"]
 
 
 def state_loss(logits: Float[Tensor, "b t 4"], state: Int[Tensor, "b t"]) -> Float[Tensor, ""]:
-    r"""Cross-entropy over labelled frames, $\frac1T \sum_t CE(c_t, \hat c_t)$ (DIP Eq. 5); 0 without labels."""
-    if (state == FREE).all():
+    r"""Cross-entropy over labelled frames, $\frac1T \sum_t CE(c_t, \hat c_t)$ (DIP Eq. 5); 0 without labels.
+
+    Each class weighs by the inverse root of its share in the batch, so that rare states count.
+    """
+    labelled = state != FREE
+    if not labelled.any():
         return logits.new_zeros(())
-    return F.cross_entropy(logits.flatten(0, 1), state.flatten(), ignore_index=FREE)
+    count = torch.bincount(state[labelled], minlength=logits.shape[-1]).to(logits)
+    return F.cross_entropy(logits[labelled], state[labelled], weight=count.clamp(min=1).rsqrt())
 
 
-def loss_terms(pred: Prediction, target: Target, hand: HandModel) -> dict[str, Float[Tensor, ""]]:
-    """All terms, unweighted, by name.
+def doubt_loss(
+    R_hat: Float[Tensor, "b t j 3 3"], R: Float[Tensor, "b t j 3 3"], log_sigma: Float[Tensor, "b t j"]
+) -> Float[Tensor, ""]:
+    r"""Minus the log-likelihood of the error under $\mathcal N(0, \sigma^2 I_3)$ in tangent space, mean over joints.
 
-    `joints` are relative to the wrist; `fingers` are the same joints in the wrist's own frame, where an error of the
-    wrist's orientation does not count; `velocity` and `acceleration` are means over both.
+    $3 \log\sigma + \lVert e \rVert^2 / 2\sigma^2$ with $e = \log(\hat R^\top R)$, without the constant. The error is a
+    number here: the rotations get no gradient. Least where sigma is the root mean square of e's coordinates.
+    """
+    error2 = rotation.angle_between(R_hat.detach(), R).square()
+    return (3 * log_sigma + 0.5 * error2 * torch.exp(-2 * log_sigma)).mean()
+
+
+def loss_terms(
+    pred: Prediction, target: Target, hand: HandModel, before: Prediction | None = None
+) -> dict[str, Float[Tensor, ""]]:
+    """All terms, unweighted, by name; `before` is the answer one step earlier on the walk, for `consistency`.
+
+    `velocity` and `acceleration` are means over the joints seen from the world's and from the wrist's axes.
     """
 
     def joints(R: Tensor, betas: Tensor) -> tuple[Tensor, Tensor]:
@@ -83,6 +128,7 @@ def loss_terms(pred: Prediction, target: Target, hand: HandModel) -> dict[str, F
         return p, p @ R[..., 0, :, :]
 
     (p_hat, q_hat), (p, q) = joints(pred.R, pred.betas), joints(target.R, target.betas)
+    angles = _angles(pred.R, target, hand)
     return {
         "rotation": rotation_loss(pred.R, target.R),
         "shape": F.mse_loss(pred.betas, target.betas),
@@ -91,7 +137,22 @@ def loss_terms(pred: Prediction, target: Target, hand: HandModel) -> dict[str, F
         "velocity": (difference_loss(p_hat, p, 1) + difference_loss(q_hat, q, 1)) / 2,
         "acceleration": (difference_loss(p_hat, p, 2) + difference_loss(q_hat, q, 2)) / 2,
         "state": state_loss(pred.state, target.state),
+        "kinetics": kinetic_loss(angles.flatten(-2), target.state),
+        "stability": stability_loss(angles[..., 1:, :].flatten(-2), target.state),
+        "consistency": pred.R.new_zeros(()) if before is None else rotation_loss(pred.R, before.R.detach()),
+        "doubt": doubt_loss(pred.R, target.R, pred.log_sigma),
     }
+
+
+def _angles(R: Float[Tensor, "b t 16 3 3"], target: Target, hand: HandModel) -> Float[Tensor, "b t 16 3"]:
+    """Anatomical angles of a prediction; the wrist's are those of its turn since the window's first true frame.
+
+    Seen from the world, the wrist may stand at a quarter turn of twist, where angles jump and have no gradient.
+    """
+    world = from_steady(R, target.frame)
+    start = (target.frame[:, :1] @ target.R[:, :1, 0]).mT
+    world = torch.cat([(start @ world[:, :, 0])[:, :, None], world[:, :, 1:]], dim=2)
+    return anatomical_angles(world, anatomical_axes(hand).to(R))
 
 
 def weighted(terms: dict[str, Float[Tensor, ""]], weights: LossWeights) -> Float[Tensor, ""]:

@@ -41,7 +41,7 @@ class HandMotion:
     confidence: Float[Tensor, "t 16"] | None = None
     """How sure the estimator is of each joint, in [0, 1]."""
     sigma: Float[Tensor, "t 16"] | None = None
-    """Standard deviation of each joint's rotation, radians, where somebody says."""
+    """Standard deviation of each joint's rotation about each axis of its tangent space, radians; written by refine."""
     state_prob: Float[Tensor, "t 4"] | None = None
     """Written by refine: probability of reach, stable grasp, manipulate, release."""
     refined: Bool[Tensor, "t"] | None = None

@@ -2,17 +2,22 @@ r"""From clean motion to what a per-frame estimator would have said: the noise t
 
 The parts, each drawn once a sequence and turned up by a severity in [0, 1] (0 leaves the motion as it is):
 
-    jitter      independent in every frame                bias      one wrong pose kept throughout
-    drift       correlated over time, half of it shared   outliers  wrist flipped, two fingers swapped
-                by the joints of a finger                 missing   frames without an answer
-    occlusion   bursts in which fingers are pulled        shape     wrong betas
-                to a mean pose, frozen and shaken         confidence  a noisy hint of the error, for half the tracks
+    jitter      heavy-tailed, forgotten in a frame or two   time        the answer belongs to a moment nearby
+    drift       correlated over time, half of it shared     outliers    wrist turned over, hand taken for the other
+                by the joints of a finger                               one, two fingers swapped
+    bias        one wrong pose kept throughout, for a       missing     frames without an answer
+                fifth of the sequences to one side          shape       wrong betas
+    occlusion   bursts in which fingers are pulled to a     confidence  a noisy hint of the error, for half the
+                mean pose, frozen and shaken                            sequences
 
 Angles act in a joint's own frame, $R \leftarrow R \exp([\xi]_\times)$; fingers err most in flexion, half as much in
-abduction, and least in twist about the bone (axes of `anatomy`).
+abduction, and least in twist about the bone (axes of `anatomy`). How a real estimator shakes is measured by
+data/noise/measure.py, with how close the noise comes, in data/noise/hamer.json.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from math import exp, sqrt
 
 import torch
 from jaxtyping import Bool, Float
@@ -33,13 +38,19 @@ class NoiseConfig:
 
     jitter_deg: Range = (0.3, 6.0)
     """Fingers, log-uniform; every joint varies around it by a factor of about 1.6."""
-    root_jitter_deg: Range = (0.3, 6.0)
-    drift_deg: Range = (1.0, 12.0)
+    root_jitter_deg: Range = (0.3, 8.0)
+    jitter_memory: Range = (0.0, 0.8)
+    """Correlation of the jitter from one frame to the next; real estimators see similar images."""
+    tails: Range = (0.0, 1.0)
+    """Standard deviation of the logarithm of each frame's jitter: 0 is Gaussian, 0.7 jumps as HaMeR does."""
+    drift_deg: Range = (0.7, 8.0)
     root_drift_deg: Range = (0.5, 10.0)
     memory: Range = (0.8, 0.99)
     """Correlation of the drift from one frame to the next."""
     bias_deg: Range = (0.0, 8.0)
     root_bias_deg: Range = (0.0, 12.0)
+    one_sided: float = 0.2
+    """Share of the sequences whose bias has one sign an axis in all joints: every finger too straight, say."""
     bursts: float = 0.7
     """Expected occlusions in 16 frames."""
     outlier: float = 0.01
@@ -47,30 +58,47 @@ class NoiseConfig:
     missing: float = 0.04
     """Chance that a frame is missing; a third of them start a gap of up to six."""
     shape: float = 0.4
-    """Standard deviation of the error of each beta."""
+    """Standard deviation of the error of each beta, one for the sequence: a median takes care of the rest."""
+    shift: float = 1.0
+    """Half of the sequences answer early or late by up to this many frames ..."""
+    wobble: float = 0.25
+    """... and swing about that by this standard deviation, in frames."""
 
     @classmethod
     def hamer_like(cls) -> "NoiseConfig":
-        """A test profile after DIP Table 1, row HaMeR (MJE 18.9, P-MJE 4.4, ACCL 7.95).
+        """A test profile after DIP Table 1, row HaMeR (MJE 18.9, P-MJE 4.4, ACCL 7.95); see `_profile`.
 
-        Over 100 draws the ManipNet test takes show 19.4, 4.2 and 9.2; single draws scatter widely, since a track's
-        wrist error is drawn once.
+        Over 100 draws the ManipNet test takes, cut into clips of 128 frames, show 19.0, 4.4 and 8.05.
         """
-        return cls(
-            jitter_deg=(0.8, 0.8), root_jitter_deg=(0.8, 0.8), drift_deg=(2.3, 2.3), root_drift_deg=(4.0, 4.0),
-            memory=(0.97, 0.97), bias_deg=(1.7, 1.7), root_bias_deg=(4.8, 4.8), bursts=0.3, outlier=0.0, missing=0.02,
-        )  # fmt: skip
+        return _profile(jitter=1.9, root_jitter=0.25, slow=2.6, root_slow=6.46, bursts=0.3, missing=0.02)
 
     @classmethod
     def khand_like(cls) -> "NoiseConfig":
-        """A test profile after DIP Table 1, row K-Hand (MJE 24.4, P-MJE 5.8, ACCL 14.41).
+        """A test profile after DIP Table 1, row K-Hand (MJE 24.4, P-MJE 5.8, ACCL 14.41); see `_profile`.
 
-        Over 100 draws the ManipNet test takes show 25.4, 5.6 and 19.0.
+        Over 100 draws the ManipNet test takes, cut into clips of 128 frames, show 24.4, 5.8 and 14.6.
         """
-        return cls(
-            jitter_deg=(1.6, 1.6), root_jitter_deg=(2.0, 2.0), drift_deg=(2.9, 2.9), root_drift_deg=(4.7, 4.7),
-            memory=(0.97, 0.97), bias_deg=(2.3, 2.3), root_bias_deg=(6.3, 6.3), bursts=0.4, outlier=0.0, missing=0.03,
-        )  # fmt: skip
+        return _profile(jitter=3.4, root_jitter=1.95, slow=2.7, root_slow=7.85, bursts=0.4, missing=0.03)
+
+
+CONSTANT, MEMORY_S = 0.6, 0.4
+"""Test profiles: share of the slow error's variance that never changes in a sequence; time constant of the rest."""
+
+
+def _profile(
+    jitter: float, root_jitter: float, slow: float, root_slow: float, bursts: float, missing: float
+) -> NoiseConfig:
+    r"""A test profile at 30 frames a second, its shape fixed before any training: a slow error of which 60 % of the
+    variance is constant, the rest forgotten as $e^{-t / 0.4 s}$, jitter with HaMeR's tails and memory, and bursts.
+    """
+    still, moving, rho = sqrt(CONSTANT), sqrt(1 - CONSTANT), exp(-1 / (30 * MEMORY_S))
+    return NoiseConfig(
+        jitter_deg=(jitter, jitter), root_jitter_deg=(root_jitter, root_jitter),
+        jitter_memory=(0.55, 0.55), tails=(0.7, 0.7), memory=(rho, rho),
+        drift_deg=(moving * slow, moving * slow), root_drift_deg=(moving * root_slow, moving * root_slow),
+        bias_deg=(still * slow, still * slow), root_bias_deg=(still * root_slow, still * root_slow),
+        one_sided=0.0, bursts=bursts, outlier=0.0, missing=missing, shift=0.0, wobble=0.0,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -82,6 +110,8 @@ class Estimate:
     valid: Bool[Tensor, "b t"]
     confidence: Float[Tensor, "b t 16"]
     """In [0, 1]; -1 for tracks whose estimator says nothing."""
+    constant: Float[Tensor, "b 16 3"]
+    """Rotation vectors of the bias: `R @ exp(constant)` is the truth with that part of the error alone."""
 
 
 def perturb(
@@ -92,35 +122,39 @@ def perturb(
     severity: Float[Tensor, "b"],
     generator: torch.Generator,
 ) -> Estimate:
-    """An estimator's view of clean motions. The same generator state gives the same noise."""
+    """An estimator's view of clean motions. The same generator state gives the same noise.
+
+    Chance is drawn on the generator's device, the work done on that of `R`.
+    """
     b, t = R.shape[:2]
     chance = _Chance(generator, R)
-    how_bad = severity[:, None, None, None]
-    xi = torch.deg2rad(_angles(chance, noise, b, t) * AXES.to(R)) * how_bad
-    xi = (anatomical_axes(hand).to(R).mT @ xi[..., None])[..., 0]
-    hidden, pull, frozen = _occlusions(chance, noise.bursts * severity / 16, b, t)
-    xi = torch.where(hidden[..., None], xi + 2 * (xi - xi.mean(1, keepdim=True)), xi)
-    held = R.gather(1, frozen[:, :, None, None, None].expand_as(R))
-    mean_pose = rotation.exp(hand.hands_mean.to(R).view(15, 3))
-    seen = R.clone()
-    to_mean = rotation.slerp(held[:, :, 1:], mean_pose.expand_as(held[:, :, 1:]), pull[..., None].expand(-1, -1, 15))
-    seen[:, :, 1:] = torch.where(hidden[:, :, 1:, None, None], to_mean, R[:, :, 1:])
-    seen = _outliers(chance, seen, noise.outlier * severity)
+    axes = anatomical_axes(hand).to(R)
+    hidden, pull, shown = _occlusions(chance, noise.bursts * severity / 16, b, t)
+    constant, moving = (severity[:, None, None, None] * x for x in _angles(chance, noise, hidden))
+    xi = torch.einsum("jac,btja->btjc", axes, constant + moving)
+
+    seen = _at_another_time(chance, R, noise, severity)
+    mean_pose = torch.cat([R.new_zeros(1, 3), hand.hands_mean.to(R).view(15, 3)])
+    where, when, joint = (hidden & (torch.arange(16, device=R.device) > 0)).nonzero(as_tuple=True)
+    held = seen[where, shown[where, when], joint]
+    seen[where, when, joint] = rotation.slerp(held, rotation.exp(mean_pose)[joint], pull[where, when])
+    seen = _outliers(chance, seen, axes, noise.outlier * severity)
     answer = seen @ rotation.exp(xi)
     error = rotation.angle_between(R, answer)
 
     valid = _observed(chance, noise.missing * severity, b, t)
     before, after, share = gap_ends(valid)
-    row = torch.arange(b, device=R.device)[:, None]
-    bridged = rotation.slerp(answer[row, before], answer[row, after], share.to(R)[..., None].expand(-1, -1, 16))
-    answer = torch.where(valid[..., None, None, None], answer, bridged)
+    where, when = (~valid).nonzero(as_tuple=True)
+    ends = answer[where, before[where, when]], answer[where, after[where, when]]
+    answer[where, when] = rotation.slerp(*ends, share[where, when, None].to(R).expand(-1, 16))
 
     scale = torch.deg2rad(chance.uniform(b, 1, 1, low=8.0, high=20.0))
     hint = torch.exp(-error / scale) + 0.1 * chance.normal(b, t, 16)
     told = (chance.uniform(b, 1, 1) < 0.5) & valid[..., None]
     confidence = torch.where(told, hint.clamp(0, 1), torch.full_like(hint, -1.0))
     wrong_betas = betas + noise.shape * severity[:, None] * chance.normal(b, 10)
-    return Estimate(answer, wrong_betas, valid, confidence)
+    bias = torch.einsum("jac,bja->bjc", axes, constant[:, 0])
+    return Estimate(answer, wrong_betas, valid, confidence, bias)
 
 
 AXES = torch.tensor([[1.0, 1.0, 1.0]] + 12 * [[0.35, 0.5, 1.0]] + 3 * [[0.6, 0.7, 1.0]])
@@ -139,35 +173,74 @@ class _Chance:
     like: Tensor
 
     def uniform(self, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
-        return low + (high - low) * torch.rand(*shape, generator=self.generator).to(self.like)
+        drawn = torch.rand(*shape, generator=self.generator, device=self.generator.device)
+        return low + (high - low) * drawn.to(self.like)
 
     def normal(self, *shape: int) -> Tensor:
-        return torch.randn(*shape, generator=self.generator).to(self.like)
+        return torch.randn(*shape, generator=self.generator, device=self.generator.device).to(self.like)
 
-    def log_uniform(self, bounds: Range, *shape: int) -> Tensor:
-        low, high = (torch.tensor(x, dtype=torch.float64).log() for x in bounds)
-        return torch.exp(self.uniform(*shape, low=float(low), high=float(high)))
+    def log_uniform(self, *shape: int, low: float, high: float) -> Tensor:
+        return low * (high / low) ** self.uniform(*shape)
 
 
-def _angles(chance: _Chance, noise: NoiseConfig, b: int, t: int) -> Float[Tensor, "b t 16 3"]:
-    """Jitter, drift and bias in degrees."""
+def _angles(chance: _Chance, noise: NoiseConfig, hidden: Bool[Tensor, "b t 16"]) -> tuple[Tensor, Tensor]:
+    """Radians about anatomical axes: the bias (b, 1, 16, 3), and drift with jitter (b, t, 16, 3)."""
+    b, t = hidden.shape[:2]
 
-    def level(fingers: Range, root: Range, draw: str) -> Tensor:
-        one = getattr(chance, draw) if draw == "log_uniform" else lambda r, *s: chance.uniform(*s, low=r[0], high=r[1])
-        sizes = [one(root, b, 1, 1, 1), one(fingers, b, 1, 1, 1).expand(-1, -1, 15, -1)]
-        return torch.cat(sizes, dim=2)
+    def level(draw: Callable[..., Tensor], fingers: Range, root: Range) -> Float[Tensor, "b 1 16 1"]:
+        sizes = [draw(b, 1, 1, 1, low=low, high=high) for low, high in (root, fingers)]
+        return torch.cat([sizes[0], sizes[1].expand(-1, -1, 15, -1)], dim=2)
 
+    def between(bounds: Range) -> Float[Tensor, "b"]:
+        return chance.uniform(b, low=bounds[0], high=bounds[1])
+
+    tails = between(noise.tails)[:, None, None, None]
+    loud = (chance.normal(b, t, 1, 1) + chance.normal(b, t, 6, 1)[:, :, _FINGER]) / sqrt(2)
+    loud = torch.exp(tails * loud - tails.square())  # mean square 1
     vary = torch.exp(0.5 * chance.normal(b, 1, 16, 1))
-    jitter = level(noise.jitter_deg, noise.root_jitter_deg, "log_uniform") * vary * chance.normal(b, t, 16, 3)
-    rho = chance.uniform(b, 1, 1, low=noise.memory[0], high=noise.memory[1])
-    own, shared = chance.normal(b, t, 16, 3), chance.normal(b, t, 6, 3)[:, :, _FINGER]
-    push = (own + shared) / 2**0.5
-    walk = [push[:, 0]]
-    for k in range(1, t):
-        walk.append(rho * walk[-1] + (1 - rho**2).sqrt() * push[:, k])
-    drift = level(noise.drift_deg, noise.root_drift_deg, "log_uniform") * torch.stack(walk, dim=1)
-    bias = level(noise.bias_deg, noise.root_bias_deg, "uniform") * chance.normal(b, 1, 16, 3)
-    return jitter + drift + bias
+    shake = remembered(loud * chance.normal(b, t, 16, 3), between(noise.jitter_memory))
+    jitter = level(chance.log_uniform, noise.jitter_deg, noise.root_jitter_deg) * vary * shake
+    jitter = torch.where(hidden[..., None], 3 * jitter, jitter)
+
+    push = (chance.normal(b, t, 16, 3) + chance.normal(b, t, 6, 3)[:, :, _FINGER]) / sqrt(2)
+    drift = level(chance.log_uniform, noise.drift_deg, noise.root_drift_deg) * remembered(push, between(noise.memory))
+
+    bias = chance.normal(b, 1, 16, 3)
+    one_sided = chance.uniform(b, 1, 1, 1) < noise.one_sided
+    bias = torch.where(one_sided, bias.abs() * chance.normal(b, 1, 1, 3).sign(), bias)
+    bias = level(chance.uniform, noise.bias_deg, noise.root_bias_deg) * bias
+    weight = torch.deg2rad(AXES.to(hidden.device, bias.dtype))
+    return weight * bias, weight * (drift + jitter)
+
+
+def remembered(push: Float[Tensor, "b t *d"], rho: Float[Tensor, "b"]) -> Float[Tensor, "b t *d"]:
+    r"""Numbers that remember, $x_t = \rho x_{t-1} + \sqrt{1 - \rho^2}\, p_t$ with $x_0 = p_0$: as large as the pushes.
+
+    All frames at once, as the convolution with $\rho^k$ by Fourier transform.
+    """
+    b, t = push.shape[:2]
+    flat = push.reshape(b, t, -1)
+    kernel = rho[:, None] ** torch.arange(t, device=push.device, dtype=push.dtype)
+    flat = torch.cat([flat[:, :1], (1 - rho.square()).sqrt()[:, None, None] * flat[:, 1:]], dim=1)
+    product = torch.fft.rfft(flat, n=2 * t, dim=1) * torch.fft.rfft(kernel, n=2 * t)[..., None]
+    return torch.fft.irfft(product, n=2 * t, dim=1)[:, :t].reshape(push.shape)
+
+
+def _at_another_time(
+    chance: _Chance, R: Float[Tensor, "b t 16 3 3"], noise: NoiseConfig, severity: Float[Tensor, "b"]
+) -> Float[Tensor, "b t 16 3 3"]:
+    """A copy of the motion in which half of the sequences run a little early or late, by slerp between frames."""
+    b, t = R.shape[:2]
+    off = chance.uniform(b, 1, low=-noise.shift, high=noise.shift)
+    off = off + noise.wobble * remembered(chance.normal(b, t), torch.full_like(severity, 0.9))
+    (some,) = ((chance.uniform(b) < 0.5) & (severity > 0)).nonzero(as_tuple=True)
+    moment = (torch.arange(t, device=R.device) + severity[:, None] * off).clamp(0, t - 1)[some]
+    before = moment.long()
+    after = (before + 1).clamp(max=t - 1)
+    row = some[:, None]
+    seen = R.clone()
+    seen[some] = rotation.slerp(R[row, before], R[row, after], (moment - before)[..., None].expand(-1, -1, 16))
+    return seen
 
 
 def _occlusions(chance: _Chance, rate: Float[Tensor, "b"], b: int, t: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -186,17 +259,28 @@ def _occlusions(chance: _Chance, rate: Float[Tensor, "b"], b: int, t: int) -> tu
     return hidden, strength.gather(1, at), shown
 
 
-def _outliers(chance: _Chance, R: Float[Tensor, "b t 16 3 3"], rate: Float[Tensor, "b"]) -> Tensor:
-    """Single frames with the wrist turned by half a turn, or with two neighbouring fingers exchanged."""
+def _outliers(
+    chance: _Chance, R: Float[Tensor, "b t 16 3 3"], axes: Float[Tensor, "16 3 3"], rate: Float[Tensor, "b"]
+) -> Float[Tensor, "b t 16 3 3"]:
+    """Single frames gone wrong, written into `R`: the wrist turned by half about the camera's x or z, the hand taken
+    for the other one, or two neighbouring fingers exchanged.
+
+    Taken for the other hand, palm and back change places (half a turn about the hand's own x, along the fingers);
+    twist and abduction change sign.
+    """
     b, t = R.shape[:2]
-    flip = (chance.uniform(b, t) < rate[:, None])[..., None, None]
-    half_turn = torch.diag(torch.tensor([1.0, -1.0, -1.0])).to(R)
-    root = torch.where(flip, half_turn @ R[:, :, 0], R[:, :, 0])
-    swap = (chance.uniform(b, t) < rate[:, None])[..., None, None, None]
+    flip, other, swap = ((chance.uniform(b, t) < rate[:, None]).nonzero(as_tuple=True) for _ in range(3))
+    half_turns = torch.tensor([[1.0, -1.0, -1.0], [-1.0, -1.0, 1.0]]).to(R)
+    which = (chance.uniform(b, t) < 0.5).long()[flip]
+    R[(*flip, 0)] = half_turns[which].diag_embed() @ R[(*flip, 0)]
+    across = axes.mT @ torch.diag(R.new_tensor([1.0, 1.0, -1.0])) @ axes  # mirrors a joint's plane of flexion
+    mirrored = across @ R[other] @ across
+    mirrored[:, 0] = R[(*other, 0)] @ half_turns[0].diag()
+    R[other] = mirrored
     order = list(range(16))
     order[1:4], order[4:7] = order[4:7], order[1:4]
-    swapped = torch.where(swap, R[:, :, order], R)
-    return torch.cat([root[:, :, None], swapped[:, :, 1:]], dim=2)
+    R[swap] = R[swap][:, order]
+    return R
 
 
 def _observed(chance: _Chance, rate: Float[Tensor, "b"], b: int, t: int) -> Bool[Tensor, "b t"]:

@@ -65,17 +65,33 @@ def mean_rotation(R: Float[Tensor, "*batch k 3 3"], weight: Float[Tensor, "*#bat
 
 def polar(M: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 3 3"]:
     """Nearest rotation, fast where `M` is already close to one (see `mean_rotation`); no gradient promised."""
-    X = M
-    for _ in range(6):
-        cofactor = torch.linalg.cross(X.roll(-1, -1), X.roll(-2, -1), dim=-2)  # columns b x c, c x a, a x b
-        det = (cofactor[..., 0] * X[..., 0]).sum(-1)[..., None, None]
+    flat = M.reshape(-1, 3, 3)
+    X = _newton(flat, 3)
+    far = _misfit(X) > 32 * torch.finfo(M.dtype).eps
+    if far.any():  # most averages are of rotations that lie together; the others take longer
+        rest = _newton(X[far], 4)
+        poor = (_misfit(rest) > 1e-5) | (torch.linalg.det(flat[far]) < 0.05)
+        if poor.any():
+            rest[poor] = nearest_rotation(flat[far][poor])
+        X[far] = rest
+    return X.view(M.shape)
+
+
+def _newton(X: Float[Tensor, "n 3 3"], steps: int) -> Float[Tensor, "n 3 3"]:
+    """Newton's polar iteration."""
+    for _ in range(steps):
+        a, b, c = X.unbind(-1)
+        cofactor = torch.stack([torch.linalg.cross(*pair) for pair in ((b, c), (c, a), (a, b))], dim=-1)
+        det = (cofactor[..., 0] * a).sum(-1)[:, None, None]
         X = (X + cofactor / torch.where(det.abs() < 1e-12, torch.ones_like(det), det)) / 2
-    eye = torch.eye(3, dtype=M.dtype, device=M.device)
-    poor = ((X.mT @ X - eye).abs().amax((-1, -2)) > 1e-5) | (torch.linalg.det(M) < 0.05)
-    if poor.any():
-        X = X.clone()
-        X[poor] = nearest_rotation(M[poor])
     return X
+
+
+def _misfit(X: Float[Tensor, "n 3 3"]) -> Float[Tensor, "n"]:
+    """How far from a rotation: in length, angles and handedness."""
+    eye = torch.eye(3, dtype=X.dtype, device=X.device)
+    skew = (X.mT @ X - eye).abs().amax((-1, -2))
+    return torch.where(torch.linalg.det(X) > 0, skew, torch.ones_like(skew))
 
 
 def slerp(

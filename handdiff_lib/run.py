@@ -1,18 +1,47 @@
-"""A training run in a folder: corpora, checkpoints, weights with their card, and a log; it goes on where it stopped."""
+"""A training run in a folder: corpora, checkpoints, the best weights with their card, and a log; it goes on where it
+stopped."""
 
 import json
+import platform
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from handdiff_lib.checkpoint import save_denoiser
-from handdiff_lib.data import Corpus, captured_corpus, is_validation, manipnet_tracks, synthetic_corpus
-from handdiff_lib.hand import HandModel, load_hand
-from handdiff_lib.train import TrainConfig, TrainState, load_state, new_state, save_state, train
+import torch
+from accelerate import Accelerator
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 
-CLIPS, FIRST_SEED = 200, 1000
+from handdiff_lib.calibration import doubted, fit_scale
+from handdiff_lib.checkpoint import load_denoiser, save_denoiser
+from handdiff_lib.corpus import (
+    Corpus,
+    Labelled,
+    is_validation,
+    load_corpus,
+    make_corpus,
+    manipnet_states,
+    manipnet_tracks,
+    recorded_pairs,
+    save_corpus,
+    synthetic_corpus,
+)
+from handdiff_lib.denoiser import Denoiser
+from handdiff_lib.hand import HandModel, InputError, load_hand
+from handdiff_lib.metrics import score
+from handdiff_lib.motion import HandMotion
+from handdiff_lib.perturb import perturb
+from handdiff_lib.presets import config_for
+from handdiff_lib.refine import refine
+from handdiff_lib.synth import synthesize
+from handdiff_lib.train import NotFinite, TrainConfig, TrainState, load_state, new_state, save_state, train
+
+CLIPS, FIRST_SEED = 300, 1000
 """Made-up clips of ten seconds, and the seed of the first."""
+VALIDATION_SEED = 900
+"""Of the made-up clips that a run without captured motion is judged by."""
 SAVE_EVERY = 200
 """Steps from one checkpoint to the next."""
 
@@ -20,47 +49,215 @@ Tell = Callable[[str, int, int], None]
 """`tell(what, done, all)` hears of progress."""
 
 
+@dataclass(frozen=True)
+class Sources:
+    """What to learn from."""
+
+    manipnet: Path | None = None
+    """A clone of ManipNet."""
+    recorded: Path | None = None
+    """Pairs of an estimator's output and the truth, see `corpus.recorded_pairs`."""
+    start: Path | None = None
+    """Weights to start from (fine-tuning)."""
+
+
+@dataclass
+class Gathered:
+    """Corpora, how often each is drawn, their names, and the clips that judge: estimates with their truths."""
+
+    corpora: list[Corpus] = field(default_factory=list)
+    share: list[float] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    judges: list[tuple[HandMotion, HandMotion]] = field(default_factory=list)
+
+
 def training_run(
-    name: str, cfg: TrainConfig, data: Path | None, folder: Path, tell: Tell
+    name: str, cfg: TrainConfig, sources: Sources, folder: Path, tell: Tell, accelerator: Accelerator | None = None
 ) -> Iterator[tuple[TrainState, dict[str, float]]]:
     """Train in `folder`, yielding the state and its losses after every step.
 
-    `folder` gets `checkpoint.safetensors` every SAVE_EVERY steps, `NAME.safetensors` and its card `NAME.json`, which
-    are what one refines with, and `log.jsonl`. `data` is a clone of ManipNet or None for made-up motion alone.
+    Every SAVE_EVERY steps, at the end and when the caller stops, `folder` gets `checkpoint.safetensors`; every
+    SAVE_EVERY steps the moving average is judged (`judge`), and the best so far are `NAME.safetensors` with their card
+    `NAME.json`, which are what one refines with. `log.jsonl` has a line a step. Raises InputError when the disk is full
+    (the last checkpoint stays), and NotFinite when the loss breaks (the batch is written beside the log).
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    hand, checkpoint = load_hand(), folder / "checkpoint.safetensors"
-    state = load_state(checkpoint, cfg, hand) if checkpoint.is_file() else new_state(cfg, hand)
-    corpora, share, names = gather(cfg, data, folder.parent / "manipnet.npz", hand, tell)
-    began, first = time.time(), state.step
-    with (folder / "log.jsonl").open("a") as log:
-        for line in train(state, cfg, corpora, share, hand):
-            log.write(json.dumps(line) + "\n")
-            if state.step % SAVE_EVERY == 0 or state.step == cfg.steps:
-                log.flush()
-                save_state(checkpoint, state, cfg)
-                card = {
-                    "name": name,
-                    "N": cfg.N,
-                    "hand": hand.name,
-                    "data": names,
-                    "license": "CC-BY-NC-4.0 (trained on ManipNet)" if data else "Apache-2.0 (made-up motion alone)",
-                    "command": f"handdiff train --config {name}" + (" --data MANIPNET" if data else ""),
-                    "steps": state.step,
-                    "seconds": {"this_start": round(time.time() - began), "from_step": first},
-                    "train": asdict(cfg),
-                }
-                save_denoiser(folder / f"{name}.safetensors", state.ema, card)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be a folder ({error.strerror}); choose another --output") from None
+    hand, checkpoint, log = load_hand(), folder / "checkpoint.safetensors", folder / "log.jsonl"
+    found = checkpoint.is_file()
+    state = load_state(checkpoint, cfg, hand) if found else _start(cfg, sources, hand)
+    is_main = accelerator is None or accelerator.is_main_process
+    with accelerator.main_process_first() if accelerator else nullcontext():  # the others find what it has made
+        gathered = gather(cfg, sources, folder.parent / "corpora", hand, tell)
+    best = _best(folder / f"{name}.json") if found else float("inf")
+    began, first, saved = time.time(), state.step, state.step
+    if is_main:
+        _keep(lambda: _forget(log, state.step))
+    try:
+        for line in train(state, cfg, gathered.corpora, gathered.share, hand, accelerator):
+            if is_main and (state.step % SAVE_EVERY == 0 or state.step == cfg.steps):
+                _keep(lambda: save_state(checkpoint, state, cfg))
+                saved = state.step
+                verdict, scale = judge(state.ema, hand, gathered.judges, cfg)
+                line |= verdict
+                if line["val_mje_mm"] + line["val_p_mje_mm"] < best:
+                    best = line["val_mje_mm"] + line["val_p_mje_mm"]
+                    seconds = {"this_start": round(time.time() - began), "from_step": first}
+                    card = make_card(name, cfg, sources, gathered.names, hand)
+                    card |= {"steps": state.step, "seconds": seconds, "judged": verdict, "sigma_scale": scale}
+                    _keep(lambda card=card: save_denoiser(folder / f"{name}.safetensors", state.ema, card))
+            if is_main:
+                _keep(lambda line=line: _append(log, line))
             yield state, line
+    except NotFinite as error:
+        tensors = {"y": error.batch.y.R, "truth": error.batch.target.R, "betas": error.batch.target.betas}
+        path = folder / "not_finite.safetensors"
+        _keep(lambda: save_file({k: v.cpu().contiguous() for k, v in tensors.items()}, path))
+        raise InputError(f"{error}; it is in {path}, the run up to there in {checkpoint}") from None
+    finally:
+        if is_main and state.step > saved:
+            _keep(lambda: save_state(checkpoint, state, cfg))
 
 
-def gather(
-    cfg: TrainConfig, data: Path | None, cache: Path, hand: HandModel, tell: Tell
-) -> tuple[list[Corpus], list[float], list[str]]:
-    """What to train on, how often each part is drawn, and what the parts are called."""
-    made = synthetic_corpus(hand, CLIPS, FIRST_SEED, lambda done, count: tell("making clips", done, count))
-    if data is None:
-        return [made], [1.0], ["synthetic"]
-    tracks = manipnet_tracks(data, hand, cache, lambda done, count: tell("fitting takes", done, count))
-    used = {name: motion for name, motion in tracks.items() if not is_validation(name)}
-    return [captured_corpus(list(used.values())), made], [1 - cfg.synthetic, cfg.synthetic], [*used, "synthetic"]
+def _keep(save: Callable[[], None]) -> None:
+    """Save, and say so in one line when the disk does not take it: what was there before is still there."""
+    try:
+        save()
+    except (OSError, SafetensorError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"the run could not be written ({reason}); its last checkpoint stands. Free some space and start again"
+        ) from None
+
+
+def _append(log: Path, line: dict[str, int | float]) -> None:
+    with log.open("a") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def _forget(log: Path, step: int) -> None:
+    """Drop what a run logged beyond its last checkpoint, a line cut short among it: it is done again."""
+    kept = []
+    for line in log.read_text().splitlines() if log.is_file() else ():
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line + "\n")
+        except ValueError:
+            break
+    part = log.with_suffix(".part")
+    part.write_text("".join(kept))
+    part.replace(log)
+
+
+def _start(cfg: TrainConfig, sources: Sources, hand: HandModel) -> TrainState:
+    """A new state, with the weights to start from where there are any."""
+    state = new_state(cfg, hand)
+    if sources.start is not None:
+        model, _ = load_denoiser(sources.start)
+        if model.cfg != cfg.model:
+            raise InputError(f"{sources.start} are weights of another network; choose the --config they came from")
+        state.model.load_state_dict(model.state_dict())
+        state.ema.load_state_dict(model.state_dict())
+    return state
+
+
+def _best(card: Path) -> float:
+    try:
+        judged = json.loads(card.read_text())["judged"]
+        return judged["val_mje_mm"] + judged["val_p_mje_mm"]
+    except (OSError, KeyError, ValueError):
+        return float("inf")
+
+
+def make_card(name: str, cfg: TrainConfig, sources: Sources, names: list[str], hand: HandModel) -> dict:
+    """What weights are: the model card beside them."""
+    license = "Apache-2.0 (made-up motion alone)"
+    if sources.manipnet:
+        license = "CC-BY-NC-4.0 (trained on ManipNet)"
+    if sources.recorded or sources.start:
+        license = "that of the recordings and weights it was trained from"
+    words = (("--data MANIPNET", sources.manipnet), ("--y PAIRS", sources.recorded), ("--start", sources.start))
+    return {
+        "name": name,
+        "N": cfg.N,
+        "space": cfg.space,
+        "doubt": "network",
+        "hand": hand.name,
+        "data": names,
+        "license": license,
+        "intended_use": "research on hand motion: refining per-frame estimates of one hand at a time",
+        "command": " ".join(["handdiff train", f"--config {name}", *(word for word, given in words if given)]),
+        "hardware": f"{platform.machine()}, {torch.get_num_threads()} threads"
+        if not torch.cuda.is_available()
+        else torch.cuda.get_device_name(),
+        "train": asdict(cfg),
+    }
+
+
+def gather(cfg: TrainConfig, sources: Sources, cache: Path, hand: HandModel, tell: Tell) -> Gathered:
+    """What to train on, from `cache` where it was made before."""
+    made = Gathered()
+    if sources.recorded is not None:
+        pairs = recorded_pairs(sources.recorded, hand)
+        made.corpora, made.share, made.names = [make_corpus(pairs[:-1] or pairs)], [1.0], [sources.recorded.name]
+        made.judges = [(pairs[-1].estimate[:512], pairs[-1].motion[:512])]
+        return made
+    if sources.manipnet is not None:  # first of all: a clone that is not there shall not be noticed after minutes
+        tracks = manipnet_tracks(sources.manipnet, hand, cache / "manipnet.npz", _about(tell, "fitting takes"))
+        used = {name: motion for name, motion in tracks.items() if not is_validation(name)}
+        card = {"kind": "manipnet", "tracks": list(used), "hand": hand.name, "version": 2}
+        corpus = load_corpus(cache / "manipnet", card)
+        if corpus is None:
+            states = manipnet_states(sources.manipnet, hand, used, _about(tell, "finding states"))
+            save_corpus(cache / "manipnet", make_corpus(Labelled(m, states[n]) for n, m in used.items()), card)
+            corpus = load_corpus(cache / "manipnet", card)
+        made.corpora, made.share, made.names = [corpus], [1 - cfg.synthetic], list(used)
+        truths = [
+            replace(m[::4][k : k + 256], fps=30.0)
+            for n, m in tracks.items()
+            if is_validation(n)
+            for k in range(0, len(m) // 4 - 255, 256)
+        ]
+    else:
+        truths = [synthesize(hand, VALIDATION_SEED + k, frames=256).motion for k in range(6)]
+    card = {"kind": "synthetic", "clips": CLIPS, "seed": FIRST_SEED, "hand": hand.name, "version": 2}
+    corpus = load_corpus(cache / "synthetic", card)
+    if corpus is None:
+        save_corpus(cache / "synthetic", synthetic_corpus(hand, CLIPS, FIRST_SEED, _about(tell, "making clips")), card)
+        corpus = load_corpus(cache / "synthetic", card)
+    made.corpora, made.share = [*made.corpora, corpus], [*made.share, 1.0 - sum(made.share)]
+    made.names = [*made.names, "synthetic"]
+    made.judges = [(_simulated(truth, k, cfg, hand), truth) for k, truth in enumerate(truths)]
+    return made
+
+
+def _about(tell: Tell, what: str) -> Callable[[int, int], None]:
+    return lambda done, count: tell(what, done, count)
+
+
+def _simulated(truth: HandMotion, seed: int, cfg: TrainConfig, hand: HandModel) -> HandMotion:
+    """An estimate of a clip with the training noise at full severity."""
+    chance = torch.Generator().manual_seed(seed)
+    said = perturb(truth.R[None], truth.betas[None], hand, cfg.draw.noise, torch.ones(1), chance)
+    return replace(truth, R=said.R[0], betas=said.betas[0], valid=said.valid[0])
+
+
+@torch.no_grad()
+def judge(
+    model: Denoiser, hand: HandModel, pairs: list[tuple[HandMotion, HandMotion]], cfg: TrainConfig
+) -> tuple[dict[str, float], float]:
+    """How well truths are recovered from their estimates (`val`), how much they are changed themselves (`clean`), and
+    the factor that makes the doubt of the recovered ones fit their errors."""
+    device = model.pose_y.weight.device
+    model = model.to("cpu")
+    walk = config_for({"N": cfg.N, "space": cfg.space})
+    totals: dict[str, float] = {}
+    answers = [refine(estimate, model, hand, walk) for estimate, _ in pairs]
+    for answer, (_, truth) in zip(answers, pairs, strict=True):
+        for name, motion in (("val", answer), ("clean", refine(truth, model, hand, walk))):
+            for key, value in score(motion, truth, hand).items():
+                totals[f"{name}_{key}"] = totals.get(f"{name}_{key}", 0.0) + value / len(pairs)
+    model.to(device)
+    return totals, fit_scale(doubted(answers, [truth for _, truth in pairs]))

@@ -16,17 +16,24 @@ from handdiff_lib import rotation
 
 REACH = 4
 """The kernel is cut off at this many sigmas."""
+MATRIX = 512
+"""Up to this many frames the sums are one matrix product, which is faster than a convolution."""
 
 
 def smooth(values: Float[Tensor, "*b t d"], valid: Bool[Tensor, "*b t"], sigma: float) -> Float[Tensor, "*b t d"]:
     """Weighted means of the valid values around each frame, sigma > 0 in frames; a frame with none in reach is kept."""
-    reach = ceil(REACH * sigma)
-    offset = torch.arange(-reach, reach + 1, dtype=values.dtype, device=values.device)
-    kernel = (-0.5 * (offset / sigma).square()).exp()
+    t, reach = values.shape[-2], ceil(REACH * sigma)
     keep = valid.to(values)[..., None]
-    both = torch.cat([values * keep, keep], dim=-1).mT  # (..., d + 1, t)
-    flat = both.flatten(0, -2)[:, None]
-    sums = torch.nn.functional.conv1d(flat, kernel[None, None], padding=reach)[:, 0].reshape(both.shape).mT
+    both = torch.cat([values * keep, keep], dim=-1)
+    if t <= MATRIX:
+        frame = torch.arange(t, dtype=values.dtype, device=values.device)
+        apart = frame - frame[:, None]
+        sums = torch.where(apart.abs() <= reach, (-0.5 * (apart / sigma).square()).exp(), 0) @ both
+    else:
+        offset = torch.arange(-reach, reach + 1, dtype=values.dtype, device=values.device)
+        kernel = (-0.5 * (offset / sigma).square()).exp()
+        flat = both.mT.flatten(0, -2)[:, None]
+        sums = torch.nn.functional.conv1d(flat, kernel[None, None], padding=reach)[:, 0].reshape(both.mT.shape).mT
     weight = sums[..., -1:]
     return torch.where(weight > 0, sums[..., :-1] / weight.clamp(min=torch.finfo(values.dtype).tiny), values)
 

@@ -17,6 +17,8 @@ import torch
 from handdiff_lib.motion import HandMotion, MotionError
 
 SCHEMA = "handmotion/1"
+BEFORE, TRUTH = ".before", ".truth"
+"""Endings of track names: the estimate that a refined track came from, and the truth where there is one."""
 _TEXT = {"side": ("right", "left"), "hand": None, "frame": ("camera", "world", "object")}
 _SHAPES = {
     "R": ("t", 16, 3, 3),

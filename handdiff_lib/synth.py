@@ -1,166 +1,137 @@
-r"""Motions made from nothing but the open hand: reach, grasp, manipulate, release, as often as one likes.
+r"""Motions made from nothing but the open hand and made-up things: reach, grasp, carry, manipulate, release, again.
 
-Fingers move between poses drawn from anatomical ranges along minimum-jerk curves, $s(u) = 10u^3 - 15u^4 + 6u^5$
-(Flash and Hogan 1985), the wrist from place to place likewise. States follow the script that made the motion.
-This is the data set that ships: no licence, any amount, the same for the same seed.
+    story.py    hand and thing 30 times a second, fingers as if the thing were soft
+    grasp.py    fingers close only until they touch; no joint is pushed faster than FASTEST
+    here        smoothed, with a small tremor, sampled at the wanted rate, and labelled
+
+States are not those of the script: they are read from the geometry (`states.annotate`). This is the data set that
+ships: no licence, any amount, the same for the same seed.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from scipy.spatial.transform import Rotation
+from jaxtyping import Float, Int
+from scipy.interpolate import make_interp_spline
+from scipy.ndimage import gaussian_filter1d
+from torch import Tensor
 
-from handdiff_lib.anatomy import anatomical_axes
+from handdiff_lib import rotation
+from handdiff_lib.contact import RigidObject
+from handdiff_lib.grasp import Grasper
 from handdiff_lib.hand import HandModel
-from handdiff_lib.motion import HandMotion, Side
-from handdiff_lib.topology import FREE, GRASP, MANIPULATE, REACH, RELEASE
+from handdiff_lib.motion import HandMotion, Side, mirror
+from handdiff_lib.shapes import MadeObject, Shape, draw_shape
+from handdiff_lib.states import annotate
+from handdiff_lib.story import RATE, Scene, keep_off, write_script
+
+FASTEST = np.radians(600) / RATE
+"""How far a thing turns a finger joint in one frame of the script at most."""
+SMOOTH = 1.0
+"""Sigma, in frames of the script, of the fingers' smoothing."""
+SPARE = 6
+"""Frames of the script after the clip's end, so that it ends as if it went on."""
 
 
 @dataclass(frozen=True)
 class SynthClip:
-    """A made-up motion and its labels."""
+    """A made-up motion, its labels, and the thing in it."""
 
     motion: HandMotion
-    state: torch.Tensor
-    """(t,) index into `topology.STATES`, or FREE."""
-
-
-def synthesize(hand: HandModel, seed: int, frames: int = 128, fps: float = 30.0, side: Side = "right") -> SynthClip:
-    """A motion of a random person's hand with its states."""
-    rng = np.random.default_rng(seed)
-    poses, wrists, labels = [], [], []
-    pose, wrist = _open_pose(rng), _Wrist.draw(rng)
-    while sum(map(len, labels)) < frames:
-        grasp = _grasp_pose(rng)
-        preshape = pose + rng.uniform(0.2, 0.6) * (grasp - pose) - _flexion(rng.uniform(0, 12))
-        target = wrist.near(rng, 0.2, 50.0)
-        script = [  # (seconds, finger pose at the end, wrist at the end, label)
-            (rng.uniform(0.0, 0.6), pose + _wander(rng, 3.0), wrist.near(rng, 0.01, 4.0), FREE),
-            (rng.uniform(0.5, 1.2), preshape, target, REACH),
-            (rng.uniform(0.15, 0.4), grasp, target.near(rng, 0.01, 5.0), REACH),
-        ]
-        held = target.near(rng, 0.01, 5.0)
-        for _ in range(rng.integers(1, 4)):
-            if rng.random() < 0.5:
-                held = held.near(rng, 0.15, 45.0)
-                script.append((rng.uniform(0.4, 1.5), grasp + _wander(rng, 0.3), held, GRASP))
-            else:
-                grasp = grasp + _wander(rng, rng.uniform(4, 14))
-                held = held.near(rng, 0.04, 25.0)
-                script.append((rng.uniform(0.25, 0.9), grasp, held, MANIPULATE))
-        pose, wrist = _open_pose(rng), held.near(rng, 0.2, 35.0)
-        script.append((rng.uniform(0.35, 0.9), pose, wrist, RELEASE))
-        _play(script, poses, wrists, labels, fps)
-    angles = np.concatenate(poses)[:frames]
-    angles = angles + _tremor(rng, angles.shape, fps)
-    R = _finger_matrices(angles, anatomical_axes(hand)[1:].double().numpy())
-    walk = np.concatenate(wrists)[:frames]
-    root = Rotation.from_rotvec(walk[:, 3:]).as_matrix()[:, None]
-    motion = HandMotion(
-        R=torch.from_numpy(np.concatenate([root, R], 1)).float(),
-        betas=torch.from_numpy(rng.normal(0, 1, 10)).float(),
-        transl=torch.from_numpy(walk[:, :3]).float(),
-        valid=torch.ones(frames, dtype=torch.bool),
-        fps=fps,
-        side=side,
-        hand=hand.name,
-        frame="world",
-    )
-    return SynthClip(motion, torch.from_numpy(np.concatenate(labels)[:frames]))
+    state: Int[Tensor, "t"]
+    """Index into `topology.STATES`, or FREE; from the geometry."""
+    thing: RigidObject
+    """In the motion's own frame."""
 
 
 @dataclass(frozen=True)
-class _Wrist:
-    """Place (m) and orientation (rotation vector) of the wrist."""
+class Take:
+    """What a seed stands for, before it is sampled."""
 
-    place: np.ndarray
-    turn: np.ndarray
-
-    @classmethod
-    def draw(cls, rng: np.random.Generator) -> "_Wrist":
-        return cls(rng.uniform([-0.25, -0.15, 0.35], [0.25, 0.15, 0.7]), Rotation.random(random_state=rng).as_rotvec())
-
-    def near(self, rng: np.random.Generator, metres: float, degrees: float) -> "_Wrist":
-        """Another pose, moved and turned by normal amounts."""
-        step = Rotation.from_rotvec(np.radians(degrees) * rng.normal(0, 0.6, 3))
-        return _Wrist(self.place + rng.normal(0, metres, 3), (Rotation.from_rotvec(self.turn) * step).as_rotvec())
+    grasper: Grasper
+    shape: Shape
+    scene: Scene
+    """The script with fingers that keep out of the thing."""
 
 
-def _play(script: list, poses: list, wrists: list, labels: list, fps: float) -> None:
-    """Append the frames of a script to the three lists; each part starts where the last one ended."""
-    for seconds, pose, wrist, label in script:
-        count = max(1, round(seconds * fps))
-        u = np.arange(1, count + 1) / count
-        s = 10 * u**3 - 15 * u**4 + 6 * u**5
-        start = poses[-1][-1] if poses else pose
-        poses.append(start + s[:, None, None] * (pose - start))
-        here = wrists[-1][-1] if wrists else np.concatenate([wrist.place, wrist.turn])
-        first = Rotation.from_rotvec(here[3:])
-        way = (first.inv() * Rotation.from_rotvec(wrist.turn)).as_rotvec()
-        turn = (first * Rotation.from_rotvec(s[:, None] * way)).as_rotvec()
-        wrists.append(np.concatenate([here[:3] + s[:, None] * (wrist.place - here[:3]), turn], axis=1))
-        labels.append(np.full(count, label))
+def synthesize(hand: HandModel, seed: int, frames: int = 128, fps: float = 30.0, side: Side = "right") -> SynthClip:
+    """A random person's hand with a random thing, and its states.
+
+    Another frame rate samples the same motion; above 30 fps states are read some 30 times a second and repeated. A
+    left hand's clip is the right one's in the mirror.
+    """
+    take = play(hand, seed, int(np.ceil(frames / fps * RATE)))
+    at, scene = np.arange(frames) / fps * RATE, take.scene
+    pose = torch.eye(4).repeat(frames, 1, 1)
+    pose[:, :3, :3] = _sample_turns(scene.thing.as_matrix(), at)
+    pose[:, :3, 3] = _sample(scene.thing_place, at)
+    R = take.grasper.rotations(_sample(scene.fingers, at))
+    R[:, 0] = _sample_turns(scene.wrist.as_matrix(), at)
+    motion = HandMotion(
+        R=R,
+        betas=take.grasper.betas,
+        transl=_sample(scene.place, at) - take.grasper.wrist,
+        valid=torch.ones(frames, dtype=torch.bool),
+        fps=fps,
+        hand=hand.name,
+        frame="world",
+    )
+    mesh, stride = take.shape.mesh, max(1, int(fps / RATE))
+    vertices, faces = torch.from_numpy(mesh.vertices).float(), torch.from_numpy(np.array(mesh.faces))
+    seen = annotate(
+        replace(motion[::stride], fps=fps / stride), hand, MadeObject(vertices, faces, pose[::stride], take.shape)
+    )
+    state, thing = seen.state.repeat_interleave(stride)[:frames], RigidObject(vertices, faces, pose)
+    return SynthClip(motion, state, thing) if side == "right" else SynthClip(mirror(motion), state, _mirrored(thing))
 
 
-# Finger angles are (15 joints in MANO order, [flexion, abduction, twist]) in degrees; four fingers have an MCP.
-_MCP = np.array([0, 3, 6, 9])
+def play(hand: HandModel, seed: int, frames: int) -> Take:
+    """A seed's motion, RATE frames a second, `frames` and SPARE of them."""
+    rng = np.random.default_rng(seed)
+    shape = draw_shape(rng)
+    grasper = Grasper(hand, torch.from_numpy(rng.normal(0, 1, 10)).float())
+    scene = write_script(grasper, shape, rng, frames + SPARE)
+    fingers = _held_off(grasper, shape, scene)
+    tremor = _tremor(np.random.default_rng([seed, 1]), fingers.shape)
+    return Take(grasper, shape, replace(scene, fingers=fingers + tremor))
 
 
-def _assemble(mcp: np.ndarray, pip: np.ndarray, dip: np.ndarray, spread: np.ndarray, thumb: np.ndarray) -> np.ndarray:
-    """Angles (15, 3) from per-finger flexions, spreads (4,), and the thumb's (3 flexions, opposition)."""
-    angles = np.zeros((15, 3))
-    angles[_MCP, 0], angles[_MCP + 1, 0], angles[_MCP + 2, 0] = mcp, pip, dip
-    angles[_MCP, 1] = spread
-    angles[12:, 0], angles[12, 1] = thumb[:3], thumb[3]
-    return angles
+def _held_off(grasper: Grasper, shape: Shape, scene: Scene) -> Float[np.ndarray, "t 15 3"]:
+    """The scene's finger angles, kept off the thing, no faster than it can push them, smoothed."""
+    made = keep_off(grasper, shape, scene).double().numpy()
+    flexion = np.minimum(made[..., 2], scene.fingers[..., 2])
+    for frame in range(1, len(flexion)):  # fingers open early and close late rather than go in
+        flexion[frame] = np.minimum(flexion[frame], flexion[frame - 1] + FASTEST)
+    for frame in range(len(flexion) - 2, -1, -1):
+        flexion[frame] = np.minimum(flexion[frame], flexion[frame + 1] + FASTEST)
+    made[..., 2] = flexion
+    return gaussian_filter1d(made, SMOOTH, axis=0, mode="nearest")
 
 
-def _open_pose(rng: np.random.Generator) -> np.ndarray:
-    """A relaxed, open hand."""
-    curl = rng.uniform(0, 30) + rng.normal(0, 5, 4)
-    thumb = np.array([rng.uniform(-5, 20), rng.uniform(0, 20), rng.uniform(0, 25), rng.uniform(0, 30)])
-    return _assemble(0.7 * curl, curl, 0.5 * curl, rng.normal([2, 0, 6, 2], 5), thumb)
-
-
-def _grasp_pose(rng: np.random.Generator) -> np.ndarray:
-    """A hand around something: from a pinch with two fingers to a fist."""
-    close = np.clip(rng.uniform(0.25, 0.9) + rng.normal(0, 0.12, 4), 0, 1)
-    if rng.random() < 0.3:  # a precision grip: some fingers stay out of it
-        close[rng.permutation(4)[: rng.integers(1, 3)]] *= rng.uniform(0.1, 0.5)
-    mcp = 80 * np.clip(close + rng.normal(0, 0.15, 4), -0.1, 1.05)
-    pip = 100 * np.clip(close + rng.normal(0, 0.12, 4), 0, 1.05)
-    spread = rng.normal([3, 1, 12, 5], 6) * (1 - 0.6 * close)
-    thumb = np.array([rng.uniform(5, 45), rng.uniform(0, 40), rng.uniform(-5, 60), rng.uniform(15, 60)])
-    return _assemble(mcp, pip, 0.6 * pip + rng.normal(0, 6, 4), spread, thumb)
-
-
-def _wander(rng: np.random.Generator, degrees: float) -> np.ndarray:
-    """A small change of every angle, most in flexion; neighbouring joints of a finger go together."""
-    shared = np.repeat(rng.normal(0, 1, (5, 1, 3)), 3, axis=1).reshape(15, 3)
-    hinge = np.ones((15, 3))
-    hinge[:, 2] = 0
-    hinge[[1, 2, 4, 5, 7, 8, 10, 11, 13, 14], 1] = 0
-    return degrees * hinge * np.array([1, 0.4, 0]) * (0.7 * shared + 0.7 * rng.normal(0, 1, (15, 3)))
-
-
-def _flexion(degrees: float) -> np.ndarray:
-    """The same flexion in every joint but the thumb's: what opens the hand before it closes."""
-    return _assemble(np.full(4, degrees), np.full(4, degrees), np.zeros(4), np.zeros(4), np.zeros(4))
-
-
-def _tremor(rng: np.random.Generator, shape: tuple[int, ...], fps: float) -> np.ndarray:
-    """Slow, small unrest (about half a degree, below 3 Hz) of all angles."""
-    knots = max(4, int(shape[0] / fps * 6) + 4)
-    coarse = rng.normal(0, 0.5, (knots, *shape[1:]))
-    at = np.linspace(1, knots - 3, shape[0])
+def _tremor(rng: np.random.Generator, shape: tuple[int, ...]) -> Float[np.ndarray, "t 15 3"]:
+    """Slow, small unrest (about half a degree, below 3 Hz) of all angles: a cubic B-spline of noise."""
+    at = np.arange(shape[0]) * 6 / RATE + 1
+    coarse = np.radians(rng.normal(0, 0.5, (int(at[-1]) + 3, *shape[1:])))
     k, u = at.astype(int), (at % 1)[:, None, None]
     a, b, c, d = (coarse[k + i] for i in (-1, 0, 1, 2))
     return ((1 - u) ** 3 * a + (3 * u**3 - 6 * u**2 + 4) * b + (-3 * u**3 + 3 * u**2 + 3 * u + 1) * c + u**3 * d) / 6
 
 
-def _finger_matrices(angles: np.ndarray, axes: np.ndarray) -> np.ndarray:
-    """Rotations (t, 15, 3, 3) in MANO's frames: abduction, then flexion, then twist about each joint's own axes."""
-    order = angles[..., [1, 0, 2]].reshape(-1, 3)
-    local = Rotation.from_euler("YZX", order, degrees=True).as_matrix().reshape(*angles.shape[:-1], 3, 3)
-    return axes.transpose(0, 2, 1) @ local @ axes
+def _sample(values: np.ndarray, at: Float[np.ndarray, "n"]) -> Tensor:
+    """Values between the frames of the script, by a cubic spline; the frames themselves as they are."""
+    is_frame = np.array_equal(at, at.round())
+    found = values[at.astype(int)] if is_frame else make_interp_spline(np.arange(len(values)), values, k=3)(at)
+    return torch.from_numpy(found).float()
+
+
+def _sample_turns(R: Float[np.ndarray, "t 3 3"], at: Float[np.ndarray, "n"]) -> Tensor:
+    """Likewise for rotations."""
+    return rotation.polar(_sample(R, at))
+
+
+def _mirrored(thing: RigidObject) -> RigidObject:
+    """The thing in the mirror at x = 0."""
+    flip = torch.tensor([-1.0, 1.0, 1.0])
+    across = torch.diag(torch.tensor([-1.0, 1.0, 1.0, 1.0]))
+    return RigidObject(thing.vertices * flip, thing.faces.flip(1), across @ thing.pose @ across)

@@ -43,6 +43,7 @@ seed = 0
 # %%
 from handdiff_lib.checkpoint import load_denoiser
 from handdiff_lib.hand import DATA, load_hand
+from handdiff_lib.presets import config_for
 from handdiff_lib.refine import RefineConfig, refine
 from handdiff_lib.storage import load_motion
 
@@ -50,7 +51,7 @@ clip = load_motion(DATA / "clips" / "demo.npz")
 before, truth = clip[track], clip[f"{track}.truth"]
 hand = load_hand()
 model, card = load_denoiser()
-cfg = RefineConfig(N=card["N"], stride=stride, seed=seed)
+cfg = config_for(card, stride=stride, seed=seed)
 after = refine(before, model, hand, cfg)
 print(f"{len(after)} frames at {after.fps:g} a second; {int((~before.valid).sum())} of them had no estimate")
 
@@ -237,7 +238,7 @@ torch.testing.assert_close(nearest_by_hand(M), mean, atol=1e-5, rtol=0)
 # seen from a slowly turning frame that follows the wrist.
 
 # %%
-from handdiff_lib.denoiser import estimate_frames
+from handdiff_lib.frames import estimate_frames
 from handdiff_lib.refine import predict_clip
 
 y, frame = estimate_frames(fill_missing(before).with_one_shape())
@@ -248,7 +249,7 @@ def predict_by_hand(features, n, starts):
     M = torch.zeros_like(y.R[0])
     for start in starts.tolist():
         index = torch.arange(start, start + 16)
-        pred = model.predict(features[None, index], n, y.windows(index[None]))
+        pred = model.predict(features[None, index], n, y.windows(index[None]), hand)
         M[index] += hann[:, None, None, None] * pred.R[0]
     return nearest_by_hand(M)
 
@@ -260,7 +261,7 @@ def predict_by_hand(features, n, starts):
 with torch.no_grad():
     features = (model.encode_estimate(y, hand) + model.encode_noisy(y.R, y.betas, hand))[0]
     n = torch.tensor([cfg.N])
-    library = predict_clip(model, features, n, y, stride).R[0]
+    library = predict_clip(model, features, n, y, hand, stride).R[0]
 by_hand = predict_by_hand(features, n, window_starts(len(before), window, stride))
 torch.testing.assert_close(by_hand, library, atol=1e-4, rtol=0)
 
@@ -279,7 +280,7 @@ features_y = model.encode_estimate(y, hand).detach()
 
 def denoise(rn, _, n):
     features = features_y + model.encode_noisy(decode(rn, y.R), y.betas, hand)
-    return encode(predict_clip(model, features[0], n, y, stride).R, y.R)
+    return encode(predict_clip(model, features[0], n, y, hand, stride).R, y.R)
 
 
 noise = seeded_noise(torch.Generator().manual_seed(seed))
@@ -290,7 +291,7 @@ walk = list(sample(denoise, origin, residual_shift(cfg.N), cfg.rule, noise))
 # The library's `walk_back` yields the same predictions, and the last of them is what `refine` has given us.
 
 # %%
-from handdiff_lib.denoiser import from_steady, to_steady
+from handdiff_lib.frames import from_steady, to_steady
 from handdiff_lib.refine import walk_back
 
 for step, pred in zip(walk, walk_back(model, y, hand, cfg), strict=True):

@@ -2,29 +2,43 @@
 
 import json
 import pickle
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from handdiff_lib import cli, rotation
-from handdiff_lib.bench import Speed, simulated_estimate
+from handdiff_lib import cli, rotation, trials
+from handdiff_lib import run as runs
+from handdiff_lib.bench import Speed, TrainingSpeed, simulated_estimate
 from handdiff_lib.checkpoint import load_denoiser, save_denoiser
-from handdiff_lib.data import make_corpus
+from handdiff_lib.corpus import Labelled, make_corpus
+from handdiff_lib.data import DrawConfig
 from handdiff_lib.denoiser import Denoiser, DenoiserConfig
 from handdiff_lib.motion import HandMotion
 from handdiff_lib.perturb import NoiseConfig
 from handdiff_lib.pyramid import Pyramid, build_pyramid
 from handdiff_lib.storage import load_motion, read_npz, save_motion
-from handdiff_lib.synth import synthesize
 from handdiff_lib.train import TrainConfig
 
 SMALL = DenoiserConfig(channels=(4, 4, 4, 4), d=32, layers=1, heads=2, feedforward=32)
+
+
+def waving(frames: int, seed: int = 0) -> HandMotion:
+    """A hand whose joints swing at random, slowly."""
+    chance = torch.Generator().manual_seed(seed)
+    size, phase = (torch.randn(16, 3, generator=chance) for _ in range(2))
+    turn = 0.3 * size * torch.sin(torch.arange(frames)[:, None, None] / 15 + 3 * phase)
+    return HandMotion(
+        R=rotation.exp(turn), betas=torch.randn(10, generator=chance), transl=torch.zeros(frames, 3),
+        valid=torch.ones(frames, dtype=torch.bool), fps=30.0, hand="open",
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -34,16 +48,19 @@ def pyramid(hand) -> Pyramid:
 
 @pytest.fixture(scope="module")
 def weights(pyramid, tmp_path_factory) -> Path:
-    """An untrained model on disk."""
+    """A model of no use on disk."""
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    save_denoiser(path, Denoiser(SMALL, pyramid), {"N": 4, "name": "test"})
+    torch.manual_seed(0)
+    model = Denoiser(SMALL, pyramid)
+    torch.nn.init.normal_(model.pose_head[-1].weight, std=0.1)  # it would leave all as it is
+    save_denoiser(path, model, {"N": 4, "name": "test"})
     return path
 
 
 @pytest.fixture(scope="module")
 def motion(hand) -> HandMotion:
     """Twelve noisy frames, two of them missing."""
-    noisy = simulated_estimate(synthesize(hand, 0, frames=12).motion, hand, NoiseConfig.khand_like(), seed=0)
+    noisy = simulated_estimate(waving(12), hand, NoiseConfig.khand_like(), seed=0)
     return replace(noisy, valid=(torch.arange(12) != 4) & (torch.arange(12) != 5), confidence=None)
 
 
@@ -138,6 +155,23 @@ def test_an_empty_track_beside_a_good_one_is_left_out(run, folder, motion, capsy
     run("refine in.npz -o out.npz")
     assert set(load_motion("out.npz")) == {"right", "right.before"}
     assert "no hand in any frame: left out" in capsys.readouterr().out
+
+
+def test_presets_samples_and_strength(run, folder, motion):
+    """Strength 0 is the estimate with its gaps filled, 0.5 lies half way to the answer; each option changes something."""
+    save_motion("in.npz", {"right": motion})
+
+    def refined(words: str) -> HandMotion:
+        run(f"refine in.npz -o out.npz --force {words}")
+        return load_motion("out.npz")["right"]
+
+    answer, none, half = (refined(f"--preset paper --strength {s}") for s in ("1", "0", "0.5"))
+    assert torch.allclose(none.R[motion.valid], motion.R[motion.valid], atol=1e-5)
+    far, near = (rotation.angle_between(m.R, none.R) for m in (answer, half))
+    torch.testing.assert_close(near, far / 2, atol=1e-3, rtol=0)
+    assert far.max() > 0.05
+    for words in ("", "--preset official-demo", "--preset paper --samples 2", "--preset paper --seed 1"):
+        assert not torch.allclose(refined(words).R, answer.R, atol=1e-4), words
 
 
 def test_side_picks_a_track(run, folder, motion):
@@ -252,6 +286,9 @@ def test_a_pickle_of_foreign_classes_is_never_run(refused, folder, where):
         ("-o out.npz --side left", "no left hand; the file has right"),
         ("-o out.npz --stride 0", "stride must be from 1 to 16"),
         ("-o out.npz --stride 17", "stride must be from 1 to 16"),
+        ("-o out.npz --samples 0", "samples must be 1 or more, found 0"),
+        ("-o out.npz --strength 1.5", "strength must be from 0 (the input) to 1 (the answer), found 1.5"),
+        ("-o out.npz --preset official-demo --stride 2", "only with stride 1, found stride 2"),
         ("-o out.npz --weights none.safetensors", "none.safetensors with their card none.json not found"),
         ("-o out.npz --weights in.npz", "in.npz with their card in.json not found"),
     ],
@@ -334,29 +371,123 @@ def test_a_hand_is_imported(run, folder, hand, capsys):
     assert "--hand hand.npz" in capsys.readouterr().out
 
 
-def test_train_writes_weights_and_goes_on_where_it_stopped(run, refused, folder, hand, pyramid, monkeypatch, capsys):
-    clip = synthesize(hand, 0, frames=300, fps=120.0)
-    monkeypatch.setattr("handdiff_lib.run.synthetic_corpus", lambda *_: make_corpus([clip.motion], [clip.state]))
+# Training
+
+
+@pytest.fixture
+def training(folder, pyramid, monkeypatch) -> TrainConfig:
+    """Training in a folder that takes no time: a small network and short clips, a checkpoint every second step."""
+    corpus = make_corpus([Labelled(waving(80), torch.arange(80) // 20)])
+    monkeypatch.setattr(runs, "synthetic_corpus", lambda *_: corpus)
+    monkeypatch.setattr(runs, "synthesize", lambda _, seed, frames: SimpleNamespace(motion=waving(16, seed)))
+    monkeypatch.setattr(runs, "SAVE_EVERY", 2)
     monkeypatch.setattr("handdiff_lib.denoiser.build_pyramid", lambda *_: pyramid)
-    small = TrainConfig(model=SMALL, batch=2, warmup=1, steps=9)
+    small = TrainConfig(model=SMALL, draw=DrawConfig(clip=32), batch=2, warmup=1, steps=9)
     monkeypatch.setattr(TrainConfig, "tiny", classmethod(lambda _: small))
-    run("train --steps 1 -o made --threads 1")
-    run("train --steps 2 -o made --threads 1")
-    lines = [json.loads(line) for line in Path("made/tiny/log.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines] == [1, 2]
+    return small
+
+
+def steps() -> list[int]:
+    """What the log tells."""
+    return [json.loads(line)["step"] for line in Path("made/tiny/log.jsonl").read_text().splitlines()]
+
+
+TRAIN = "train -o made --threads 1 --precision float32"
+
+
+def test_train_writes_weights_and_goes_on_where_it_stopped(run, refused, training, capsys):
+    run(f"{TRAIN} --steps 1")
+    run(f"{TRAIN} --steps 2")
+    assert steps() == [1, 2]
     assert "to use it: handdiff refine" in capsys.readouterr().out
     _, card = load_denoiser(Path("made/tiny/tiny.safetensors"))
-    assert (card["N"], card["steps"], card["data"]) == (4, 2, ["synthetic"])
+    assert (card["N"], card["data"]) == (4, ["synthetic"])
     assert card["license"].startswith("Apache-2.0")
-    assert card["seconds"]["from_step"] == 1, "the second start went on from the first"
-    small = replace(small, batch=3)
-    assert "was trained with another batch" in refused("train --steps 3 -o made --threads 1")
+    assert "Learning curves" in Path("made/tiny/curves.html").read_text()
+    assert "was trained with another batch; choose another --output" in refused(f"{TRAIN} --steps 3 --batch 3")
+    save_motion("in.npz", {"right": waving(12)})
+    run("refine in.npz -o out.npz --weights made/tiny/tiny.safetensors")
+
+
+def test_a_row_of_table_3_is_a_run_of_its_own(run, training):
+    run(f"{TRAIN} --steps 1 --row deterministic")
+    _, card = load_denoiser(Path("made/tiny-deterministic/tiny-deterministic.safetensors"))
+    assert card["N"] == 0
+
+
+def test_recorded_pairs_and_weights_to_start_from(run, training, weights):
+    save_motion("pairs.npz", {"a": waving(40, 1), "a.truth": waving(40)})
+    run(f"{TRAIN} --steps 1 --y pairs.npz --start {weights}")
+    _, card = load_denoiser(Path("made/tiny/tiny.safetensors"))
+    assert card["data"] == ["pairs.npz"]
+
+
+def test_ctrl_c_is_calm_and_the_run_goes_on(run, training, monkeypatch, capsys):
+    """Pressed in the third step, whose end is waited for or which is forgotten: exit code 130, one line."""
+    rate = runs.train.__globals__["learning_rate"]
+
+    def pressed(cfg: TrainConfig, step: int) -> float:
+        if step == 2:
+            signal.raise_signal(signal.SIGINT)
+        return rate(cfg, step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("handdiff_lib.train.learning_rate", pressed)
+        with pytest.raises(SystemExit) as ended:
+            run(f"{TRAIN} --steps 4")
+    said = capsys.readouterr()
+    assert ended.value.code == 130
+    assert (
+        said.out.splitlines()[-1] == "stopped; everything up to here is in made/tiny: the same command goes on from it"
+    )
+    assert "Traceback" not in said.err
+    assert steps() == [1, 2]
+    run(f"{TRAIN} --steps 4")
+    assert steps() == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--data nowhere", "take 'cube_med2' not found in nowhere"),
+        ("--y none.npz", "none.npz not found"),
+        ("--y alone.npz", "alone.npz: no pair of tracks NAME and NAME.truth; it holds a"),
+        ("--y short.npz", "no track has 32 frames without a gap, the length of a training clip"),
+        ("--y missing.npz", "no track with a valid frame: nothing to learn from"),
+        ("--start none.safetensors", "none.safetensors with their card none.json not found"),
+        ("--start wide.safetensors", "weights of another network; choose the --config they came from"),
+        ("--steps 0", "--steps must be 1 or more, found 0"),
+        ("--batch 0", "--batch must be 1 or more, found 0"),
+    ],
+)
+def test_training_on_nothing_is_refused(refused, training, pyramid, words, message):
+    short, none = waving(20), replace(waving(40), valid=torch.zeros(40, dtype=torch.bool))
+    save_motion("alone.npz", {"a": short})
+    save_motion("short.npz", {"a": short, "a.truth": short})
+    save_motion("missing.npz", {"a": none, "a.truth": none})
+    save_denoiser(Path("wide.safetensors"), Denoiser(replace(SMALL, d=16), pyramid), {})
+    log = Path("made/tiny/log.jsonl")
+    log.parent.mkdir(parents=True)
+    log.touch()
+    assert message in refused(f"{TRAIN} {words}")
+
+
+def test_a_loss_that_breaks_is_one_line(run, training, capsys, monkeypatch):
+    broken = runs.train.__globals__["loss_terms"]
+    monkeypatch.setattr(
+        "handdiff_lib.train.loss_terms", lambda *words: broken(*words) | {"joints": torch.tensor(float("inf"))}
+    )
+    with pytest.raises(SystemExit) as ended:
+        run(f"{TRAIN} --steps 1")
+    said = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert said.startswith("handdiff: the loss is not finite at step 0 (joints)")
+    assert said.count("\n") == 1
 
 
 def test_demo_compares_with_the_truth(run, folder, hand, motion, monkeypatch, capsys):
     (folder / "clips").mkdir()
-    truth = replace(synthesize(hand, 0, frames=12).motion)
-    save_motion(folder / "clips" / "demo.npz", {"right": motion, "right.truth": truth})
+    save_motion(folder / "clips" / "demo.npz", {"right": motion, "right.truth": waving(12)})
     monkeypatch.setattr(cli, "DATA", folder)
     run("demo -o made")
     said = capsys.readouterr().out
@@ -364,10 +495,15 @@ def test_demo_compares_with_the_truth(run, folder, hand, motion, monkeypatch, ca
     assert Path("made/report.html").read_text().startswith("<!doctype html>")
 
 
-def test_bench_speed_prints_milliseconds(run, folder, monkeypatch, capsys):
-    monkeypatch.setattr(cli.benchmarks, "speed", lambda *_: iter([Speed(frames=100, seconds=0.5)]))
+def test_bench_speed_prints_milliseconds_and_windows(run, folder, monkeypatch, capsys):
+    """A tenth of a peak of 2 TFLOP/s."""
+    monkeypatch.setattr(trials.benchmarks, "speed", lambda *_: iter([Speed(frames=100, seconds=0.5)]))
+    monkeypatch.setattr(trials.benchmarks, "training_speed", lambda *_: TrainingSpeed(windows=40.0, flops=2e11))
+    monkeypatch.setattr(trials, "matrix_rate", lambda *_: 2e12)
     run("bench speed --threads 1")
-    assert "5.00 ms a frame" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "5.00 ms a frame" in said
+    assert "40.0 windows of 16 frames a second, 10.0% of the peak" in said
 
 
 def test_help_names_every_command(run, capsys):

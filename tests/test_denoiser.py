@@ -1,6 +1,7 @@
 """The denoiser: starts as the identity, does not see the camera, and is told what it should be told."""
 
 import math
+from collections import deque
 from dataclasses import replace
 
 import pytest
@@ -9,19 +10,8 @@ import torch
 from handdiff_lib import rotation
 from handdiff_lib.baselines import gaussian
 from handdiff_lib.bench import simulated_estimate
-from handdiff_lib.denoiser import (
-    SIGMAS,
-    Denoiser,
-    DenoiserConfig,
-    estimate_frames,
-    from_steady,
-    make_denoiser,
-    sinusoids,
-    smoother_turns,
-    steady_frame,
-    to_steady,
-)
-from handdiff_lib.hand import HandModel
+from handdiff_lib.denoiser import Denoiser, DenoiserConfig
+from handdiff_lib.frames import SIGMAS, estimate_frames, from_steady, smoother_turns, steady_frame, to_steady
 from handdiff_lib.motion import HandMotion, fill_missing
 from handdiff_lib.perturb import NoiseConfig
 from handdiff_lib.pyramid import build_pyramid
@@ -96,6 +86,7 @@ def test_with_random_weights_everything_has_a_say(opinionated, estimate, hand, g
         "confidence": opinionated(x, replace(y, confidence=torch.full_like(y.confidence, 0.5)), n, hand),
         "betas": opinionated(x, replace(y, betas=y.betas + 1), n, hand),
         "the Gaussian means": opinionated(x, replace(y, turns=0 * y.turns), n, hand),
+        "the shake": opinionated(x, replace(y, shake=y.shake + 1), n, hand),
     }
     for name, other in others.items():
         assert (other.R - pred.R).abs().max() > 1e-4, f"{name} makes no difference"
@@ -208,17 +199,111 @@ def test_windows_of_a_clip(estimate):
     assert torch.equal(w.betas[1], y.betas[0])
 
 
-def test_sinusoids_by_hand():
-    """Pairs of sine and cosine: position 1 at frequency 1 and at 10,000^(-1/2) = 1/100."""
-    got = sinusoids(torch.tensor([0, 1]), 4)
-    torch.testing.assert_close(got[0], torch.tensor([0.0, 1, 0, 1]))
-    torch.testing.assert_close(got[1], torch.tensor([math.sin(1), math.cos(1), math.sin(0.01), math.cos(0.01)]))
-    assert len({tuple(row) for row in sinusoids(torch.arange(100), 32).tolist()}) == 100
+def test_the_doubt_learns_and_costs_the_answer_nothing(opinionated, estimate, hand, generator):
+    """It starts at 5 degrees everywhere; its gradient stays in its own head."""
+    y, _ = estimate_frames(estimate)
+    pred = opinionated(noisy(y.R, generator), y, torch.tensor([2]), hand)
+    torch.testing.assert_close(pred.log_sigma.exp(), torch.full((1, 40, 16), math.radians(5)))
+    pred.log_sigma.sum().backward()
+    assert {k.split(".")[0] for k, p in opinionated.named_parameters() if p.grad is not None} == {"doubt_head"}
+    opinionated.doubt_head[-1].weight.data.normal_(generator=generator)
+    pred = opinionated(noisy(y.R, generator), y, torch.tensor([2]), hand)
+    assert pred.log_sigma.std(dim=1).min() > 0, "it differs from frame to frame"
 
 
-def test_the_configurations_have_the_sizes_they_say(hand: HandModel):
+@torch.no_grad()
+def test_the_order_of_frames_matters(opinionated, estimate, hand):
+    """Without temporal positions, features in another order would give the same answers in another order."""
+    y, _ = estimate_frames(estimate)
+    still = replace(y, R=y.R[:, :1].expand_as(y.R), turns=y.turns[:, :1].expand_as(y.turns))
+    features, n = opinionated.encode_estimate(y, hand), torch.tensor([1])
+    forward, back = (opinionated.predict(f, n, still, hand).R for f in (features, features.flip(1)))
+    assert (forward - back.flip(1)).abs().max() > 1e-3
+
+
+@torch.no_grad()
+def test_a_missing_frame_counts_as_what_fills_it(opinionated, estimate, hand):
+    """Whatever the file holds there."""
+    wild = torch.where(estimate.valid[:, None, None, None], estimate.R, rotation.exp(TURN))
+    y, _ = estimate_frames(fill_missing(replace(estimate, R=wild)))
+    z, _ = estimate_frames(estimate)
+    one, other = (opinionated(f.R, f, torch.tensor([1]), hand) for f in (y, z))
+    torch.testing.assert_close(one.R, other.R, atol=1e-4, rtol=0)
+    assert (wild - estimate.R).abs().max() > 0.5
+
+
+LIMITED = replace(CONFIG, layers=2, lookahead=2, lookback=3, decoder_layers=2, decoder_feedforward=32)
+
+
+def random_heads(cfg: DenoiserConfig, pyramid) -> Denoiser:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = Denoiser(cfg, pyramid).eval()
+        for head in (model.pose_head, model.shape_head, model.doubt_head):
+            torch.nn.init.normal_(head[-1].weight, std=0.5)
+    return model
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("lookahead", [0, 2, 4])
+@pytest.mark.parametrize("decoder", ["none", "draft", "loop"])
+def test_frames_beyond_the_lookahead_change_nothing(pyramid, estimate, hand, generator, decoder, lookahead):
+    """y, x_n and all else of frame 8: rotations, states and doubt follow from frame 8 - L on, and not before."""
+    model = random_heads(replace(LIMITED, decoder=decoder, lookahead=lookahead), pyramid)
+    y, n = estimate_frames(estimate)[0][:, slice(0, 16)], torch.tensor([2])
+    features = model.encode_estimate(y, hand)
+    other = features.clone()
+    other[:, 8] += torch.randn(CONFIG.d, generator=generator)
+    a, b = model.predict(features, n, y, hand), model.predict(other, n, y, hand)
+    for name in ("R", "state", "log_sigma"):
+        change = (getattr(a, name) - getattr(b, name)).abs().flatten(2).amax((0, 2))
+        assert change[: 8 - lookahead].max() < 1e-6
+        assert change[8 - lookahead : 9].min() > 1e-5
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("decoder", ["none", "draft", "loop"])
+def test_streaming_is_offline(pyramid, estimate, hand, decoder):
+    """A ring buffer of one window, frame t - 2 said when frame t has come: what windows of the whole clip say.
+
+    While the buffer fills, the frames said are those of the first window, which was seen whole offline.
+    """
+    cfg = replace(LIMITED, decoder=decoder, window=6)
+    model = random_heads(cfg, pyramid)
+    y, n = estimate_frames(estimate)[0], torch.tensor([2])
+    features, at = model.encode_estimate(y, hand), cfg.window - 1 - cfg.lookahead
+
+    buffer, said = deque(maxlen=cfg.window), []
+    for t in range(14):
+        buffer.append(t)
+        part = slice(buffer[0], t + 1)
+        if len(buffer) > cfg.lookahead:
+            said.append(model.predict(features[:, part], n, y[:, part], hand).R[0, -1 - cfg.lookahead])
+
+    index = torch.arange(9)[:, None] + torch.arange(cfg.window)  # 14 frames
+    offline = model.predict(features[0][index], n.expand(9), y.windows(index), hand).R
+    torch.testing.assert_close(torch.stack(said), torch.cat([offline[0, :at], offline[:, at]]), atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("decoder", ["none", "draft", "loop"])
+def test_bfloat16_keeps_rotations_exact(pyramid, estimate, hand, decoder):
+    """Under autocast the heads' numbers are rough, but what they make is a rotation to full precision."""
+    model = random_heads(replace(LIMITED, decoder=decoder), pyramid)
+    y, n = estimate_frames(estimate)[0][:, slice(0, 16)], torch.tensor([1])
+    exact = model(y.R, y, n, hand)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rough = model(y.R, y, n, hand)
+    assert {rough.R.dtype, rough.betas.dtype, rough.state.dtype, rough.log_sigma.dtype} == {torch.float32}
+    torch.testing.assert_close(rough.R.mT @ rough.R, torch.eye(3).expand_as(rough.R), atol=1e-5, rtol=0)
+    assert 0 < rotation.angle_between(rough.R, exact.R).mean() < 0.2
+
+
+def test_the_configurations_have_the_sizes_they_say(pyramid):
     """The paper's: 32, 64, 64, 64 channels, 4 layers of width 512, windows of 16; tiny is much smaller."""
     paper = DenoiserConfig.paper()
     assert (paper.window, paper.channels, paper.d, paper.layers) == (16, (32, 64, 64, 64), 512, 4)
-    weights = sum(p.numel() for p in make_denoiser(DenoiserConfig.tiny(), hand).parameters())
+    assert (paper.heads, paper.decoder, paper.decoder_layers) == (8, "draft", 4)
+    assert DenoiserConfig.tiny().decoder == DenoiserConfig.base().decoder == "none"
+    weights = sum(p.numel() for p in Denoiser(DenoiserConfig.tiny(), pyramid).parameters())
     assert 5e5 < weights < 2e6

@@ -6,7 +6,17 @@ import pytest
 import torch
 
 from handdiff_lib import rotation
-from handdiff_lib.diffusion import decode, encode, residual_shift, sample, seeded_noise, wrap
+from handdiff_lib.anatomy import anatomical_axes, anatomical_rotations
+from handdiff_lib.diffusion import (
+    ResidualSpace,
+    decode,
+    encode,
+    frame_noise,
+    residual_shift,
+    sample,
+    seeded_noise,
+    wrap,
+)
 
 RULES = ("posterior", "deterministic", "renoise")
 COUNT = 200_000
@@ -55,6 +65,17 @@ def test_one_step_is_a_regression():
     torch.testing.assert_close(shift.eta, torch.tensor([0, 0.999], dtype=torch.float64))
 
 
+def test_no_steps_is_no_diffusion(generator):
+    """N = 0: the one step leads from x to y itself, and back to the answer, whatever the noise."""
+    shift = residual_shift(0)
+    x0, y, noise = torch.randn(3, 4, 5, generator=generator)
+    n = steps(1, x0)
+    assert shift.N == 1
+    torch.testing.assert_close(shift.forward_marginal(x0, y, n, noise), y)
+    assert torch.equal(shift.prior(y, noise), y)
+    assert torch.equal(shift.reverse_step(y, x0, n, noise), x0)
+
+
 def test_large_kappa_lowers_the_first_share():
     """kappa = 4 rad: (0.04 / 4)^2 = 0.0001, so the first noise is still 0.04 rad."""
     shift = residual_shift(kappa=4.0)
@@ -63,7 +84,7 @@ def test_large_kappa_lowers_the_first_share():
 
 
 @pytest.mark.parametrize(
-    "bad", [{"N": 0}, {"kappa": 0.0}, {"eta_1": 0.0}, {"eta_1": 0.9, "eta_N": 0.5}, {"eta_N": 1.1}]
+    "bad", [{"N": -1}, {"kappa": 0.0}, {"eta_1": 0.0}, {"eta_1": 0.9, "eta_N": 0.5}, {"eta_N": 1.1}]
 )
 def test_impossible_numbers_are_refused(bad):
     with pytest.raises(ValueError, match="residual_shift: needs"):
@@ -219,6 +240,24 @@ def test_the_released_demo_stops_early(shift, generator):
     assert [step.n for step in walk] == [4, 3, 2]
 
 
+def test_a_frame_keeps_its_noise_however_long_the_clip_is():
+    """At every draw; the first one is that of `seeded_noise`."""
+    short, long, first = frame_noise(3, 2), frame_noise(3, 2), frame_noise(3)
+    for _ in range(4):
+        assert torch.equal(short(torch.Size([1, 7, 16, 3])), long(torch.Size([1, 40, 16, 3]))[:, :7])
+    shape = torch.Size([1, 7, 16, 3])
+    assert torch.equal(first(shape), seeded_noise(torch.Generator().manual_seed(3))(shape))
+
+
+def test_seeds_samples_and_draws_have_noise_of_their_own():
+    """Standard normal, and no two alike."""
+    sources = [frame_noise(seed, k) for seed in (0, 1) for k in (0, 1, 2)]
+    drawn = torch.stack([source(torch.Size([1, 100, 16, 3])).flatten() for source in sources for _ in range(3)])
+    assert (torch.corrcoef(drawn) - torch.eye(len(drawn))).abs().max() < 5 / 4800**0.5
+    assert drawn.mean().item() == pytest.approx(0, abs=5 / drawn.numel() ** 0.5)
+    assert drawn.std().item() == pytest.approx(1, abs=0.02)
+
+
 # Rotations
 
 
@@ -257,3 +296,53 @@ def test_wrap_keeps_what_is_inside():
     angle = torch.tensor([pi, -pi, 0.0, 1.0, -1.0, 2 * pi + 0.5, -4 * pi - 0.5], dtype=torch.float64)
     expected = torch.tensor([pi, pi, 0.0, 1.0, -1.0, 0.5, -0.5], dtype=torch.float64)
     torch.testing.assert_close(wrap(angle), expected)
+
+
+SPACES = ("so3_at_y", "euler_anat")
+
+
+@pytest.fixture(scope="module")
+def axes(hand):
+    """In float64, and as orthogonal as that allows."""
+    return rotation.nearest_rotation(anatomical_axes(hand).double())
+
+
+def random_poses(count, generator, scale=1.0):
+    return rotation.exp(scale * torch.randn(count, 16, 3, generator=generator, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_a_space_undoes_itself(name, axes, generator):
+    """Rotations wherever they are; residual vectors where the angles at y leave room to a twist of a quarter turn."""
+    space = ResidualSpace(name, axes)
+    R_x, R_y = random_poses(50, generator), random_poses(50, generator)
+    torch.testing.assert_close(space.to_rotations(space.to_chain(R_x, R_y), R_y), R_x)
+    near = random_poses(50, generator, 0.1)
+    r = 0.4 * torch.randn(50, 16, 3, generator=generator, dtype=torch.float64).clamp(-2, 2)
+    torch.testing.assert_close(space.to_chain(space.to_rotations(r, near), near), r)
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_the_estimate_is_the_origin_of_every_space(name, axes, generator):
+    space, R_y = ResidualSpace(name, axes), random_poses(6, generator)
+    origin = torch.zeros(6, 16, 3, dtype=torch.float64)
+    torch.testing.assert_close(space.to_chain(R_y, R_y), origin, atol=1e-7, rtol=0)
+    torch.testing.assert_close(space.to_rotations(origin, R_y), R_y)
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_no_space_takes_the_long_way_round(name, axes):
+    """Flexion of y is 179 degrees, that of x -179: two degrees on, as an angle and about C^T z."""
+    bent = torch.zeros(2, 16, 3, dtype=torch.float64)
+    bent[0, :, 2], bent[1, :, 2] = radians(-179), radians(179)
+    R_x, R_y = anatomical_rotations(bent, axes)
+    r = ResidualSpace(name, axes).to_chain(R_x, R_y).rad2deg()
+    want = axes[:, 2] if name == "so3_at_y" else torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64).expand(16, 3)
+    torch.testing.assert_close(r, 2 * want)
+
+
+def test_angles_subtract_one_by_one(axes):
+    """From (10, -20, 30) to (15, 5, -40) degrees of twist, abduction and flexion: (5, 25, -70)."""
+    y, x = torch.tensor([[10.0, -20, 30], [15, 5, -40]], dtype=torch.float64).deg2rad()[:, None].expand(-1, 16, -1)
+    r = ResidualSpace("euler_anat", axes).to_chain(anatomical_rotations(x, axes), anatomical_rotations(y, axes))
+    torch.testing.assert_close(r.rad2deg(), torch.tensor([5.0, 25, -70], dtype=torch.float64).expand(16, 3))

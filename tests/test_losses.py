@@ -7,18 +7,20 @@ import pytest
 import torch
 
 from handdiff_lib import rotation
+from handdiff_lib.anatomy import anatomical_axes, anatomical_rotations
 from handdiff_lib.denoiser import Prediction
 from handdiff_lib.losses import (
     LossWeights,
     Target,
     difference_loss,
+    doubt_loss,
     joint_loss,
     loss_terms,
     rotation_loss,
     state_loss,
     weighted,
 )
-from handdiff_lib.topology import FREE
+from handdiff_lib.topology import FREE, GRASP, MANIPULATE, REACH, RELEASE
 
 QUARTER = torch.tensor([0.0, 0.0, math.pi / 2])
 ALMOST_ZERO = 1.1e-3
@@ -29,13 +31,15 @@ ALMOST_ZERO = 1.1e-3
 def target(generator) -> Target:
     """Two windows of five frames."""
     R = rotation.exp(0.4 * torch.randn(2, 5, 16, 3, generator=generator))
-    state = torch.tensor([[0, 1, 1, 3, FREE], [FREE] * 5])
-    return Target(R, torch.randn(2, 10, generator=generator), state)
+    state = torch.tensor([[REACH, GRASP, GRASP, RELEASE, FREE], [FREE] * 5])
+    frame = rotation.exp(torch.randn(2, 5, 3, generator=generator))
+    return Target(R, torch.randn(2, 10, generator=generator), state, frame)
 
 
 def right(target: Target) -> Prediction:
-    """The prediction that says the truth, with no opinion about states."""
-    return Prediction(target.R.clone(), target.betas.clone(), torch.zeros(2, 5, 4))
+    """The prediction that says the truth, with no opinion about states and a doubt of a radian."""
+    b, t = target.state.shape
+    return Prediction(target.R.clone(), target.betas.clone(), torch.zeros(b, t, 4), torch.zeros(b, t, 16))
 
 
 def test_rotation_loss_by_hand():
@@ -85,7 +89,7 @@ def test_a_window_too_short_costs_nothing():
 
 def test_state_loss_by_hand():
     """No opinion costs log 4; one that is sure and right nothing, sure and wrong by 10 costs 10."""
-    state = torch.tensor([[2, FREE]])
+    state = torch.tensor([[MANIPULATE, FREE]])
     assert state_loss(torch.zeros(1, 2, 4), state).item() == pytest.approx(math.log(4))
     sure = torch.zeros(1, 2, 4)
     sure[0, 0, 2] = 20.0
@@ -99,9 +103,128 @@ def test_state_loss_by_hand():
     assert state_loss(elsewhere, state) == state_loss(wrong, state), "frames without a label do not count"
 
 
+def test_rare_states_count_more():
+    """Of five frames four grasp, one reaches. Weights 1/2 and 1: the reach makes up 1 / (4 / 2 + 1), a third."""
+    state = torch.tensor([[GRASP, GRASP, GRASP, GRASP, REACH]])
+    logits = torch.zeros(1, 5, 4)
+    logits[0, :4, GRASP] = 100.0
+    logits[0, 4] = torch.tensor([-3.0, 3.0, -100.0, -100.0])
+    assert state_loss(logits, state).item() == pytest.approx((6 + math.log1p(math.exp(-6))) / 3, abs=1e-4)
+
+
 def test_no_labels_cost_nothing():
     logits = torch.randn(2, 3, 4, requires_grad=True)
     assert state_loss(logits, torch.full((2, 3), FREE)) == 0
+
+
+def test_doubt_by_hand():
+    """An error of 0.3 rad with sigma e^-1: 3 * -1 + 0.09 / 2 * e^2 = -2.667."""
+    R = torch.eye(3).expand(1, 1, 1, 3, 3)
+    off = rotation.exp(torch.tensor([0.0, 0.3, 0.0])).expand_as(R)
+    log_sigma = torch.tensor([[[-1.0]]])
+    assert doubt_loss(off, R, log_sigma).item() == pytest.approx(-3 + 0.045 * math.e**2, abs=1e-5)
+    assert doubt_loss(R, R, log_sigma).item() == pytest.approx(-3.0)
+
+
+def test_doubt_is_least_at_the_error_and_asks_nothing_of_the_rotations(generator):
+    """One sigma for a thousand errors of 0.2 rad about each axis: the RMS of all their coordinates."""
+    vector = 0.2 * torch.randn(1, 1000, 1, 3, generator=generator)
+    R = torch.eye(3).expand(1, 1000, 1, 3, 3)
+    best = vector.square().mean().sqrt().log()
+    costs = []
+    for off in (-0.05, 0.0, 0.05):
+        R_hat = rotation.exp(vector).requires_grad_()
+        log_sigma = (best + off).expand(1, 1000, 1).clone().requires_grad_()
+        cost = doubt_loss(R_hat, R, log_sigma)
+        cost.backward()
+        assert R_hat.grad is None
+        slope = log_sigma.grad.sum()
+        assert slope.abs() < 1e-4 if off == 0 else slope.sign() == math.copysign(1, off)
+        costs.append(cost.item())
+    assert costs[1] < min(costs[0], costs[2])
+
+
+@pytest.fixture
+def poses(hand):
+    """From anatomical angles (b, t, 16, 3) of the motion in the world to a prediction and its target, all at rest."""
+    axes = anatomical_axes(hand)
+
+    def make(angles: torch.Tensor, state: list[int], frame: torch.Tensor | None = None) -> tuple[Prediction, Target]:
+        world = anatomical_rotations(angles, axes)
+        b, t = angles.shape[:2]
+        frame = torch.eye(3).expand(b, t, 3, 3) if frame is None else frame
+        R = torch.cat([(frame.mT @ world[:, :, 0])[:, :, None], world[:, :, 1:]], dim=2)
+        start = anatomical_rotations(torch.zeros_like(angles), axes)
+        start[:, :, 0] = frame.mT @ start[:, :, 0]
+        truth = Target(start, torch.zeros(b, 10), torch.tensor([state] * b), frame)
+        return replace(right(truth), R=R), truth
+
+    return make
+
+
+def test_kinetics_by_hand(hand, poses):
+    """One joint flexes by 0, 0.2, 0.1, 0.4 rad while reaching: it turns back by 0.1 and then by 0.3. Mean 0.2."""
+    angles = torch.zeros(1, 4, 16, 3)
+    angles[0, :, 5, 2] = torch.tensor([0.0, 0.2, 0.1, 0.4])
+    terms = loss_terms(*poses(angles, [REACH] * 4), hand)
+    assert terms["kinetics"].item() == pytest.approx(0.2, abs=1e-4)
+    assert terms["stability"] == 0
+    for state in ([FREE] * 4, [GRASP] * 4, [REACH, REACH, RELEASE, RELEASE]):
+        assert loss_terms(*poses(angles, state), hand)["kinetics"] == 0, "no three frames of one transit"
+    half = loss_terms(*poses(angles, [RELEASE, RELEASE, RELEASE, FREE]), hand)
+    assert half["kinetics"].item() == pytest.approx(0.1, abs=1e-4)
+
+
+def test_stability_by_hand(hand, poses):
+    """Two joints flex by 0.3 and 0.4 rad between two frames of a grasp, then rest: 0.25 rad^2 over two pairs."""
+    angles = torch.zeros(1, 3, 16, 3)
+    angles[0, 1:, 5, 2], angles[0, 1:, 9, 2] = 0.3, 0.4
+    terms = loss_terms(*poses(angles, [GRASP] * 3), hand)
+    assert terms["stability"].item() == pytest.approx(0.125, abs=1e-4)
+    assert terms["kinetics"] == 0
+    assert loss_terms(*poses(angles, [GRASP, MANIPULATE, GRASP]), hand)["stability"] == 0
+    carried = torch.zeros(1, 3, 16, 3)
+    carried[0, :, 0] = torch.tensor([0.0, 0.5, 1.0])[:, None]
+    assert loss_terms(*poses(carried, [GRASP] * 3), hand)["stability"] < 1e-9, "the hand may carry what it holds"
+
+
+def test_the_wrist_is_judged_in_the_world(hand, poses):
+    """A wrist that turns back by 0.1 rad does so whatever the steady frame makes of it."""
+    angles = torch.zeros(1, 4, 16, 3)
+    angles[0, :, 0, 0] = torch.tensor([0.0, 0.2, 0.1, 0.0])
+    turning = rotation.exp(torch.linspace(0, 2, 4)[None, :, None] * torch.tensor([0.3, 1.0, -0.5]))
+    for frame in (None, turning):
+        terms = loss_terms(*poses(angles, [REACH] * 4, frame), hand)
+        assert terms["kinetics"].item() == pytest.approx(0.05, abs=1e-4)
+
+
+def test_consistency_by_hand(target, hand):
+    """Answers a quarter turn apart in every joint cost 4; the earlier one gets no gradient, none costs nothing."""
+    pred = right(target)
+    assert loss_terms(pred, target, hand)["consistency"] == 0
+    before = replace(pred, R=(pred.R @ rotation.exp(QUARTER)).requires_grad_())
+    now = replace(pred, R=pred.R.requires_grad_())
+    cost = loss_terms(now, target, hand, before)["consistency"]
+    assert cost.item() == pytest.approx(4.0, abs=1e-4)
+    cost.backward()
+    assert before.R.grad is None
+    assert now.R.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize("frames", [1, 2, 5])
+def test_without_states_and_in_short_windows_all_is_finite(target, hand, frames):
+    """Empty sets cost 0; the gradient of the sum is finite and that of an empty term is 0."""
+    cut = Target(target.R[1:, :frames], target.betas[1:], target.state[1:, :frames], target.frame[1:, :frames])
+    leaves = {"R": cut.R.clone(), "betas": cut.betas.clone()}
+    leaves |= {"state": torch.zeros(1, frames, 4), "log_sigma": torch.zeros(1, frames, 16)}
+    pred = Prediction(*(leaf.requires_grad_() for leaf in leaves.values()))
+    terms = loss_terms(pred, cut, hand)
+    assert all(terms[name] == 0 for name in ("state", "kinetics", "stability", "consistency"))
+    weighted(terms, LossWeights()).backward()
+    for name, leaf in leaves.items():
+        assert leaf.grad is None or leaf.grad.isfinite().all(), name
+    assert leaves["state"].grad is None or (leaves["state"].grad == 0).all()
+    assert (leaves["log_sigma"].grad > 0).all(), "it was doubted too much"
 
 
 def test_the_truth_costs_nothing_but_the_states(target, hand):
@@ -109,6 +232,10 @@ def test_the_truth_costs_nothing_but_the_states(target, hand):
     assert terms.pop("state").item() == pytest.approx(math.log(4))
     assert terms.pop("rotation") < 1e-6
     assert terms.pop("shape") == 0
+    assert terms.pop("consistency") == 0
+    assert terms.pop("doubt").abs() < 1e-6, "log 1"
+    assert terms.pop("kinetics") == 0
+    assert terms.pop("stability") > 0, "this truth shakes in its grasp"
     assert set(terms) == {"joints", "fingers", "velocity", "acceleration"}
     assert all(term <= ALMOST_ZERO for term in terms.values())
 
@@ -128,7 +255,7 @@ def test_a_wrong_wrist_costs_joints_but_not_fingers(target, hand):
 
 def test_joints_are_metres_of_the_hand_in_decimetres(target, hand):
     """The mean distance of the 21 joints from the wrist's view, computed the long way round."""
-    pred = Prediction(target.R.flip(1), target.betas + 1, torch.zeros(2, 5, 4))
+    pred = replace(right(target), R=target.R.flip(1), betas=target.betas + 1)
     distance = []
     for b in range(2):
         for t in range(5):
@@ -184,10 +311,12 @@ def test_gradients_reach_every_output(target, hand, generator):
     for far in (0.0, 0.2):
         rotvec = (far * torch.randn(2, 5, 16, 3, generator=generator)).requires_grad_()
         betas, state = target.betas.clone().requires_grad_(), torch.zeros(2, 5, 4, requires_grad=True)
-        pred = Prediction(target.R @ rotation.exp(rotvec), betas, state)
+        log_sigma = torch.zeros(2, 5, 16, requires_grad=True)
+        pred = Prediction(target.R @ rotation.exp(rotvec), betas, state, log_sigma)
         weighted(loss_terms(pred, target, hand), LossWeights()).backward()
-        for name, leaf in (("R", rotvec), ("betas", betas), ("state", state)):
+        for name, leaf in (("R", rotvec), ("betas", betas), ("state", state), ("log_sigma", log_sigma)):
             assert leaf.grad.isfinite().all(), name
         assert state.grad.abs().max() > 0
+        assert (log_sigma.grad.abs() > 0).all()
     assert (rotvec.grad.abs().amax((0, 1, 3)) > 0).all(), "every joint"
     assert betas.grad.abs().min() > 0

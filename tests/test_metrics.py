@@ -13,15 +13,19 @@ from handdiff_lib.metrics import (
     accel_error_mm,
     align,
     jitter_mm,
+    macro_f1,
     mje_mm,
     p_mje_mm,
     p_mje_official_mm,
     rotation_error_deg,
     score,
     second_difference_deg,
+    shake_spectrum,
     shake_statistics,
+    state_f1,
 )
 from handdiff_lib.motion import HandMotion, MotionError
+from handdiff_lib.topology import FREE, GRASP, MANIPULATE, REACH
 
 ABOUT_Z = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
 
@@ -265,3 +269,30 @@ def test_white_noise_has_the_correlations_of_a_second_difference(generator):
 def test_a_steady_turn_does_not_shake():
     R = rotation.exp(torch.arange(20.0)[:, None, None] * torch.tensor([0.05, 0.0, 0.0]))
     assert shake_statistics(R)["mean_deg"] < 0.01
+
+
+def test_white_noise_fills_each_band_by_its_width(generator):
+    """2, 2.5, 2.5 and 5 of 12 Hz; numbers that remember lose power from band to band."""
+    white = 0.01 * torch.randn(4000, 15, 3, generator=generator)
+    shares = torch.tensor([2, 2.5, 2.5, 5]) / 12
+    torch.testing.assert_close(shake_spectrum(rotation.exp(white), 30.0), shares, atol=0.02, rtol=0)
+    smooth = (white[2:] + 2 * white[1:-1] + white[:-2]) / 4
+    low, _, _, high = shake_spectrum(rotation.exp(smooth), 30.0)
+    assert low > 0.35 > 0.2 > high
+
+
+# Motion states
+
+
+def test_macro_f1_by_hand():
+    """Two of three reaches and both holds are found, the other reach is called a hold, the free frame does not count.
+
+    Reach: 2 hits, 1 missed, F1 4/5. Grasp: 2 hits, 1 too many, F1 4/5. Nothing is manipulated or released.
+    """
+    truth = torch.tensor([REACH, REACH, REACH, GRASP, GRASP, FREE])
+    pred = torch.tensor([REACH, REACH, GRASP, GRASP, GRASP, MANIPULATE])
+    assert state_f1(pred, truth) == {"reach": pytest.approx(0.8), "stable grasp": pytest.approx(0.8)}
+    assert macro_f1(pred, truth) == pytest.approx(0.8)
+    absent = torch.tensor([REACH, REACH, MANIPULATE, GRASP, GRASP, FREE])  # grasp now 1, reach 4/5
+    assert macro_f1(absent, truth) == pytest.approx(0.9)
+    assert macro_f1(pred, torch.full((6,), FREE)) != macro_f1(pred, torch.full((6,), FREE)), "nothing to score is nan"

@@ -8,9 +8,10 @@ import pytest
 import handdiff_lib
 
 ORDER = (  # noqa: SIM905 - a sentence reads better than thirty strings
-    "rotation smoothing topology hand anatomy motion storage mano_file ik readers synth perturb metrics baselines "
-    "contact states physics diffusion pyramid meshconv denoiser checkpoint losses data train run refine bench "
-    "scene view report cli"
+    "rotation smoothing topology hand anatomy motion storage mano_file ik readers perturb contact states shapes "
+    "grasp grips paths inhand story synth metrics baselines physics diffusion pyramid meshconv frames decoder "
+    "denoiser checkpoint losses corpus data train refine presets calibration run protocol peak bench scene view "
+    "report learning terminal study trials cli"
 ).split()
 
 LIBRARY = Path(handdiff_lib.__file__).parent

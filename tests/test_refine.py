@@ -11,7 +11,8 @@ from torch import Tensor
 from handdiff_lib import refine as refine_module
 from handdiff_lib import rotation
 from handdiff_lib.bench import simulated_estimate
-from handdiff_lib.denoiser import Denoiser, DenoiserConfig, estimate_frames
+from handdiff_lib.denoiser import Denoiser, DenoiserConfig
+from handdiff_lib.frames import estimate_frames
 from handdiff_lib.motion import HandMotion, MotionError, fill_missing, mirror
 from handdiff_lib.perturb import NoiseConfig
 from handdiff_lib.pyramid import build_pyramid
@@ -39,7 +40,7 @@ def untrained(pyramid) -> Denoiser:
 @pytest.fixture
 def model(untrained, generator) -> Denoiser:
     """With random last layers: changes everything by some degrees."""
-    for head in (untrained.pose_head, untrained.shape_head):
+    for head in (untrained.pose_head, untrained.shape_head, untrained.doubt_head):
         head[-1].weight.data = 0.05 * torch.randn(head[-1].weight.shape, generator=generator)
     return untrained
 
@@ -245,23 +246,25 @@ def test_blending_is_a_loop_over_windows(model, hand, estimate, generator, t, st
     """One window at a time, one frame and joint at a time: the nearest rotation to the Hann-weighted sum."""
     y, _ = estimate_frames(fill_missing(estimate[:t]))
     features, n = torch.randn(t, 32, generator=generator), torch.tensor([2])
-    got = predict_clip(model, features, n, y, stride)
+    got = predict_clip(model, features, n, y, hand, stride)
 
-    size, sums, state = min(t, 16), torch.zeros(t, 16, 3, 3, dtype=torch.float64), torch.zeros(t, 4)
-    weight, betas = torch.zeros(t), []
+    size, sums = min(t, 16), torch.zeros(t, 16, 3, 3, dtype=torch.float64)
+    state, log_sigma, weight, betas = torch.zeros(t, 4), torch.zeros(t, 16), torch.zeros(t), []
     last = t - size
     for start in sorted({*range(0, last + 1, stride), last}):
         part = slice(start, start + size)
-        pred = model.predict(features[None, part], n, y[:, part])
+        pred = model.predict(features[None, part], n, y[:, part], hand)
         betas.append(pred.betas[0])
         for k in range(size):
             w = math.sin(math.pi * (k + 0.5) / size) ** 2
             sums[start + k] += w * pred.R[0, k]
             state[start + k] += w * pred.state[0, k]
+            log_sigma[start + k] += w * pred.log_sigma[0, k]
             weight[start + k] += w
     want = torch.stack([torch.stack([roma.special_procrustes(M) for M in frame]) for frame in sums])
     torch.testing.assert_close(got.R[0], want.float(), atol=1e-5, rtol=0)
     torch.testing.assert_close(got.state[0], state / weight[:, None], atol=1e-4, rtol=0)
+    torch.testing.assert_close(got.log_sigma[0], log_sigma / weight[:, None], atol=1e-4, rtol=0)
     torch.testing.assert_close(got.betas[0], torch.stack(betas).mean(0), atol=1e-5, rtol=0)
 
 

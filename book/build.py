@@ -46,16 +46,18 @@ def write_opening(path: Path) -> None:
     from handdiff_lib.checkpoint import load_denoiser
     from handdiff_lib.hand import load_hand
     from handdiff_lib.perturb import NoiseConfig, perturb
+    from handdiff_lib.presets import config_for
     from handdiff_lib.refine import refine
     from handdiff_lib.scene import div
     from handdiff_lib.synth import synthesize
     from handdiff_lib.view import player
 
     hand, generator = load_hand(), torch.Generator().manual_seed(0)
+    model, card = load_denoiser()
     truth = synthesize(hand, seed=20_260_801, frames=120).motion
     said = perturb(truth.R[None], truth.betas[None], hand, NoiseConfig.hamer_like(), torch.ones(1), generator)
     estimate = replace(truth, R=said.R[0], valid=said.valid[0])
-    after = refine(estimate, load_denoiser()[0], hand)
+    after = refine(estimate, model, hand, config_for(card))
     path.write_text(div(player({"before": estimate, "after": after, "truth": truth}, hand, trails=8)))
 
 

@@ -16,6 +16,7 @@ from selenium import webdriver
 
 from handdiff_lib.checkpoint import load_denoiser
 from handdiff_lib.hand import DATA, load_hand
+from handdiff_lib.presets import config_for
 from handdiff_lib.refine import refine
 from handdiff_lib.scene import div
 from handdiff_lib.storage import load_motion
@@ -34,9 +35,10 @@ Plotly.animate(gd, [frame], {mode: "immediate", frame: {duration: 0, redraw: tru
 
 def main() -> None:
     """Draw the frames and write the film."""
-    hand, (model, _) = load_hand(), load_denoiser()
+    hand, (model, card) = load_hand(), load_denoiser()
     clip = load_motion(DATA / "clips" / "demo.npz")
-    tracks = {"before": clip["right"], "after": refine(clip["right"], model, hand), "truth": clip["right.truth"]}
+    after = refine(clip["right"], model, hand, config_for(card))
+    tracks = {"before": clip["right"], "after": after, "truth": clip["right.truth"]}
     fig = player(tracks, hand, seconds=SECONDS, start=START, max_frames=FRAMES)
     fig.layout.sliders, fig.layout.updatemenus, fig.layout.margin = (), (), dict(l=0, r=0, t=0, b=0)
     with tempfile.TemporaryDirectory() as folder:

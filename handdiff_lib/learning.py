@@ -10,7 +10,7 @@ from handdiff_lib.hand import InputError
 from handdiff_lib.scene import div, light
 from handdiff_lib.storage import write_whole
 
-POINTS = 400
+POINTS = 120
 """Points of a curve; each is the mean of the steps around it."""
 JUDGED = ("val_mje_mm", "val_p_mje_mm", "val_accl_mm", "clean_mje_mm")
 

@@ -66,9 +66,9 @@ def train(
     name = config if row == ROWS[-1] else f"{config}-{row}"
     accelerator = Accelerator(cpu=cpu or not torch.cuda.is_available())
     folder, line = output / name, None
-    with progress_bars() as progress:
-        tell = teller(progress)
-        try:
+    try:
+        with progress_bars() as progress:
+            tell = teller(progress)
             for state, line in training_run(name, cfg, Sources(data, y, start), folder, tell, accelerator):
                 tell("training", state.step, cfg.steps)
                 if not console.is_terminal and state.step % 50 == 0:  # a log file shows no bar
@@ -78,13 +78,13 @@ def train(
                         f"step {state.step}: validation MJE {line['val_mje_mm']:.2f}, P-MJE {line['val_p_mje_mm']:.2f},"
                         f" ACCL {line['val_accl_mm']:.2f}; clean input moved {line['clean_mje_mm']:.2f} mm"
                     )
-        except KeyboardInterrupt:
-            console.print(f"stopped; everything up to here is in {folder}: the same command goes on from it")
-            raise SystemExit(130) from None
-        finally:
-            if line is not None and accelerator.is_main_process:
-                with suppress(OSError):  # the disk may be full: that is said already
-                    write_curves(folder / "log.jsonl", folder / "curves.html")
+    except KeyboardInterrupt:
+        console.print(f"stopped; everything up to here is in {folder}: the same command goes on from it")
+        raise SystemExit(130) from None
+    finally:
+        if line is not None and accelerator.is_main_process:
+            with suppress(OSError):  # the disk may be full: that is said already
+                write_curves(folder / "log.jsonl", folder / "curves.html")
     weights = folder / f"{name}.safetensors"
     console.print(f"learning curves: {folder / 'curves.html'}")
     console.print(f"wrote {weights}; to use it: handdiff refine IN -o OUT.npz --weights {weights}")

@@ -68,7 +68,7 @@ def show(found: Comparison) -> Comparison:
         table.add_column(column, justify="right")
     for row in found.cells():
         table.add_row(*("–" if cell == "nan" else cell for cell in row))
-    console.print(table)
+    console.print(table, width=max(console.width, 132), crop=False)
     for name, (value, low, high) in found.gains().items():
         text = f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
         console.print(f"  {name.replace('_', ' '):24} {text}")

@@ -11,7 +11,7 @@
 # %% [markdown]
 # # Refine a sequence
 #
-# The network looks at sixteen frames.
+# The network looks at thirty-two frames.
 # Your recording has a thousand, with holes in it.
 # How does it become one motion?
 #
@@ -31,7 +31,7 @@ if importlib.util.find_spec("handdiff_lib") is None:  # on Colab
 
 # %% tags=["parameters"]
 track = "right"
-stride = 4  # frames from one window to the next
+stride = 8  # frames from one window to the next
 seed = 0
 
 # %% [markdown]
@@ -44,7 +44,7 @@ seed = 0
 from handdiff_lib.checkpoint import load_denoiser
 from handdiff_lib.hand import DATA, load_hand
 from handdiff_lib.presets import config_for
-from handdiff_lib.refine import RefineConfig, refine
+from handdiff_lib.refine import refine
 from handdiff_lib.storage import load_motion
 
 clip = load_motion(DATA / "clips" / "demo.npz")
@@ -83,13 +83,13 @@ for name, motion in rows.items():
 # MJE, the mean distance of the joints, is mostly an error that stays: the simulated estimator has the wrist turned
 # much the same wrong way for seconds.
 # A steady error looks like a motion, and nothing in the estimate gives it away.
-# The middle row is what one has to beat: a Gaussian filter on rotations.
+# The middle row is what one has to beat, column by column: a Gaussian filter on rotations.
 # Its width was chosen with the truth in hand, which you do not have.
 
 # %% [markdown]
 # ## Where seams come from
 #
-# The easy way with a long clip: cut it into pieces of sixteen frames, refine each, and put them together again.
+# The easy way with a long clip: cut it into pieces of thirty-two frames, refine each, and put them together again.
 
 # %%
 import torch
@@ -150,11 +150,11 @@ assert speed_mm(pieces)[at_seam].mean() > speed_mm(after)[at_seam].mean()
 # %% [markdown]
 # ## Many windows, one answer
 #
-# With a window every four frames, most frames are seen four times.
+# With a window every eight frames, most frames are seen four times.
 # Who is right?
-# A window knows most in its middle, so frame $k$ of its sixteen speaks with the Hann weight
+# A window knows most in its middle, so frame $k$ of its $W = 32$ (16 in the paper) speaks with the Hann weight
 #
-# $$ w_k = \sin^2\!\Big(\pi\,\frac{k + \frac12}{16}\Big), \qquad k = 0, \dots, 15. $$
+# $$ w_k = \sin^2\!\Big(\pi\,\frac{k + \frac12}{W}\Big), \qquad k = 0, \dots, W - 1. $$
 #
 # The blue curve is the share of one window in the answer; grey curves are the shares of the others.
 # Drag to move the windows closer.
@@ -163,14 +163,14 @@ assert speed_mm(pieces)[at_seam].mean() > speed_mm(after)[at_seam].mean()
 from handdiff_lib.refine import window_starts
 from handdiff_lib.view import frames_slider
 
-hann = torch.sin(torch.pi * (torch.arange(16) + 0.5) / 16).square()
+hann = torch.sin(torch.pi * (torch.arange(window) + 0.5) / window).square()
 
 
-def shares(every, frames=64):
-    starts = window_starts(frames, 16, every)
+def shares(every, frames=4 * window):
+    starts = window_starts(frames, window, every)
     weight = torch.full((len(starts), frames), torch.nan)
     for row, start in zip(weight, starts, strict=True):
-        row[start : start + 16] = hann
+        row[start : start + window] = hann
     return weight / weight.nansum(0)
 
 
@@ -179,23 +179,23 @@ def scene(every):
     chosen = len(share) // 2
     gap = torch.full((len(share) - 1, 1), torch.nan)  # lifts the pen between two windows
     others = torch.cat([share[torch.arange(len(share)) != chosen], gap], dim=1).flatten()
-    frame = torch.arange(65).repeat(len(share) - 1)
+    frame = torch.arange(others.numel() // (len(share) - 1)).repeat(len(share) - 1)
     return [
         go.Scatter(x=frame.numpy(), y=others.numpy().round(3), name="the others", line=dict(color="#BBBBBB", width=1)),
         go.Scatter(y=share[chosen].numpy().round(3), name="one window", line=dict(color="#0072B2", width=4)),
     ]
 
 
-strides = (16, 8, 4, 2, 1)
-fig = light(go.Figure(scene(4)), height=430)
+strides = (32, 16, 8, 4, 2)
+fig = light(go.Figure(scene(8)), height=430)
 fig.update_layout(xaxis_title="frame", yaxis=dict(title="share in the answer", range=[-0.04, 1.08]))
 frames_slider(fig, [go.Frame(data=scene(k), name=str(k)) for k in strides], "stride =", 800)
-fig.layout.sliders[0].active = strides.index(4)
+fig.layout.sliders[0].active = strides.index(8)
 show(fig)
 
 # %% [markdown]
-# At stride 16 a frame has one voice, and the next frame may have another: a seam.
-# From stride 8 on the windows fade into each other.
+# At stride 32 a frame has one voice, and the next frame may have another: a seam.
+# From stride 16 on the windows fade into each other.
 # The first and the last frames have fewer voices at any stride.
 
 # %% [markdown]
@@ -248,7 +248,7 @@ y, frame = estimate_frames(fill_missing(before).with_one_shape())
 def predict_by_hand(features, n, starts):
     M = torch.zeros_like(y.R[0])
     for start in starts.tolist():
-        index = torch.arange(start, start + 16)
+        index = torch.arange(start, start + window)
         pred = model.predict(features[None, index], n, y.windows(index[None]), hand)
         M[index] += hann[:, None, None, None] * pred.R[0]
     return nearest_by_hand(M)
@@ -273,7 +273,7 @@ torch.testing.assert_close(by_hand, library, atol=1e-4, rtol=0)
 # number of frames.
 
 # %%
-from handdiff_lib.diffusion import decode, encode, residual_shift, sample, seeded_noise
+from handdiff_lib.diffusion import decode, encode, frame_noise, residual_shift, sample
 
 features_y = model.encode_estimate(y, hand).detach()
 
@@ -283,9 +283,8 @@ def denoise(rn, _, n):
     return encode(predict_clip(model, features[0], n, y, hand, stride).R, y.R)
 
 
-noise = seeded_noise(torch.Generator().manual_seed(seed))
 origin = torch.zeros_like(y.R[..., 0])  # the estimate, seen from itself
-walk = list(sample(denoise, origin, residual_shift(cfg.N), cfg.rule, noise))
+walk = list(sample(denoise, origin, residual_shift(cfg.N), cfg.rule, frame_noise(seed)))
 
 # %% [markdown]
 # The library's `walk_back` yields the same predictions, and the last of them is what `refine` has given us.
@@ -340,21 +339,28 @@ for step, R, since in zip(walk, said, moved, strict=True):
     print(f"{step.n:2d} {here:12.2f}° {apart_deg(R, true_R):17.2f}° {since:13.2f}°")
 print(f"another seed ends {apart_deg(after.R, other.R):.2f}° away")
 
+error = rotation.angle_between(after.R, truth.R).rad2deg()
+expected = after.sigma.rad2deg() * 3**0.5  # three axes
+for name, part in {"wrist": slice(0, 1), "fingers": slice(1, 16)}.items():
+    rms = [x[:, part].square().mean().sqrt() for x in (expected, error)]
+    print(f"{name:7s} expects to err by {rms[0]:4.1f}°, errs by {rms[1]:4.1f}°")
+
 # %% [markdown]
 # The first row of the last column is the step away from the estimate.
 # If the rows below it are small, the network knew from the start, and a shorter walk would do.
 # If the column before it falls, the network gains from seeing its own better guesses in $x_n$.
-# The last line is the network's doubt, as far as the walk tells it.
-# If it is far below the error, the network is too sure of itself, as every walk in few steps was on page 8.
+# How far another seed ends is the network's doubt, as far as the walk tells it.
+# If that is far below the error, the walk is too sure of itself, as every walk in few steps was on page 8.
+# So the network also says how far off it expects to be: `sigma`, for each joint and frame, in the last two lines.
 
 # %% [markdown]
 # ## Missing frames
 #
-# We punch two holes into the estimate, one of ten frames and one of twenty-six.
+# We punch two holes into the estimate, one of ten frames and one of forty.
 # To be sure that nothing there is read, we fill them with NaN.
 
 # %%
-holes = {"short": slice(47, 57), "long": slice(80, 106)}
+holes = {"short": slice(60, 70), "long": slice(90, 130)}
 R, seen = before.R.clone(), before.valid.clone()
 for hole in holes.values():
     R[hole], seen[hole] = torch.nan, False
@@ -393,7 +399,7 @@ show(fig)
 # %% [markdown]
 # Look at the grey bands.
 # Both are bridged, at first by an even turn from the last estimate to the next, which is where the walk back begins.
-# Up to sixteen frames, the length of a window, the answer becomes valid.
+# Up to thirty-two frames, the length of a window, the answer becomes valid.
 # In a longer gap some windows see nothing but the bridge.
 # Its frames hold a pose, so that players do not stumble, but they stay marked: `valid` is False there.
 # So do the frames before the first and after the last estimate.
@@ -510,12 +516,13 @@ handdiff("view", "refined.npz", "-o", "refined.html")
 for name, motion in load_motion(folder / "refined.npz").items():
     print(f"{name:13s} {len(motion)} frames, {int(motion.valid.sum())} valid, {motion.fps:g} fps, hand {motion.hand}")
 refined = load_motion(folder / "refined.npz")[track]
-for field in ("R", "betas", "transl", "valid", "state_prob", "refined"):
+for field in ("R", "betas", "transl", "valid", "sigma", "state_prob", "refined"):
     print(f"   {field:12s} {tuple(getattr(refined, field).shape)}")
 
 # %% [markdown]
+# `sigma` is the expected error of each rotation, in radians about each axis.
 # `state_prob` has four numbers a frame, for reach, stable grasp, manipulate and release.
-# They were learned from made-up motion alone, so take them as a hint.
+# The network sees no object, so take them as a hint.
 # `refined` says which frames were changed.
 # A track of MANO keeps its own shape, the median over its frames.
 
@@ -526,7 +533,7 @@ for field in ("R", "betas", "transl", "valid", "state_prob", "refined"):
 # ````{exercise-start} The seam
 # :label: ex-15-predict
 # ````
-# *Predict.* `RefineConfig(stride=16)` takes the overlap away and leaves all else: one walk, one noise, and `y`
+# *Predict.* `config_for(card, stride=32)` takes the overlap away and leaves all else: one walk, one noise, and `y`
 # computed from the whole clip.
 # Will the seams be as high as those of the pieces?
 # ````{exercise-end}
@@ -538,10 +545,11 @@ for field in ("R", "betas", "transl", "valid", "state_prob", "refined"):
 # ````
 # Of the three things that ended at the edge of a piece, only the last still does.
 # The difference between the first two rows is what the network is told, and where it starts.
+# If the strides differ little, windows agree even where they end, since all are told of the whole clip.
 
 # %% tags=["nbval-ignore-output"]
 rows = {"pieces": pieces}
-rows |= {f"stride {k}": refine(before, model, hand, replace(cfg, stride=k)) for k in (16, 8, 4)}
+rows |= {f"stride {k}": refine(before, model, hand, replace(cfg, stride=k)) for k in (32, 16, 8)}
 
 print("mm/frame      where windows meet   elsewhere")
 for name, motion in rows.items():
@@ -556,7 +564,7 @@ for name, motion in rows.items():
 # ````{exercise-start} Shares that sum to one
 # :label: ex-15-derive
 # ````
-# *Derive.* At stride 4, inside the clip, show that the four Hann weights of a frame sum to 2, whatever the frame.
+# *Derive.* At stride 8, inside the clip, show that the four Hann weights of a frame sum to 2, whatever the frame.
 # What follows for the share of each window?
 # At which other strides is the sum constant?
 # ````{exercise-end}
@@ -566,17 +574,17 @@ for name, motion in rows.items():
 # ````{solution-start} ex-15-derive
 # :class: dropdown
 # ````
-# Four frames further on the angle has grown by $4\pi/16$, so the four angles are $\theta + m\pi/4$, $m = 0, 1, 2, 3$.
+# Eight frames further on the angle has grown by $8\pi/32$, so the four angles are $\theta + m\pi/4$, $m = 0, 1, 2, 3$.
 # Two that are $\pi/2$ apart sum to one: $\sin^2\theta + \sin^2(\theta + \pi/2) = \sin^2\theta + \cos^2\theta = 1$.
 # There are two such pairs, so the sum is 2, and the share of a window is half its weight: one smooth bump.
 #
 # In general $\sin^2\theta = \frac12 - \frac12\cos 2\theta$, and the cosines of angles spread evenly over a whole turn
-# cancel: the sum is constant at each stride that divides 16 and leaves two windows or more, 8, 4, 2 and 1.
-# At stride 16 there is one window, nothing cancels, and its share is 1.
+# cancel: the sum is constant at each stride that divides 32 and leaves two windows or more, 16, 8, 4, 2 and 1.
+# At stride 32 there is one window, nothing cancels, and its share is 1.
 
 # %%
-for every in (16, 8, 4, 2, 1):
-    total = sum(hann.roll(every * m) for m in range(16 // every))
+for every in (32, 16, 8, 4, 2, 1):
+    total = sum(hann.roll(every * m) for m in range(window // every))
     print(f"stride {every:2d}   sum from {total.min():.3f} to {total.max():.3f}")
 
 # %% [markdown]
@@ -598,7 +606,7 @@ for every in (16, 8, 4, 2, 1):
 # assert torch.equal(online(short, 24).R, refine(short, model, hand, cfg).R)
 # ```
 #
-# with `short = before[40:64]`.
+# with `short = before[60:84]`.
 # How much does it shake at a lookahead of 0, and what does a frame more cost?
 # ````{exercise-end}
 # ````
@@ -618,13 +626,13 @@ def online(motion, lookahead):
     return concat(answers)
 
 
-short = before[40:64]
+short = before[60:84]
 later = replace(short, R=torch.cat([short.R[:20], short.R[20:].flip(0)]))
 assert torch.equal(online(short, 4).R[:16], online(later, 4).R[:16])
 assert torch.equal(online(short, 24).R, refine(short, model, hand, cfg).R)
 
 # %% tags=["nbval-ignore-output"]
-span = slice(36, 68)
+span = slice(56, 88)
 found = {k: score(online(before[span], k), truth[span], hand) for k in (0, 2, 6, 32)}
 
 print("lookahead   delay (ms)   MJE (mm)   ACCL (mm/frame²)")
@@ -635,7 +643,7 @@ for lookahead, row in found.items():
 # %% [markdown]
 # Each frame comes from a walk of its own, with a shape of its own, and at the very edge of a window.
 # A few frames of lookahead bring it further in.
-# This is slow, since the slice grows; frames more than about fifty back hardly have a say, so one may drop them.
+# This is slow, since the slice grows; frames more than about a hundred back hardly have a say, so one may drop them.
 # ````{solution-end}
 # ````
 

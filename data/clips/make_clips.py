@@ -13,7 +13,7 @@ from handdiff_lib.perturb import NoiseConfig
 from handdiff_lib.storage import save_motion
 from handdiff_lib.synth import synthesize
 
-SEEDS = {"left": 90_003, "right": 90_001}
+SEEDS = {"left": 90_004, "right": 90_003}
 FRAMES = 150
 
 

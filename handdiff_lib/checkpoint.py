@@ -20,11 +20,14 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], card: dict) -> None:
     """Write `path` and the card `path.json`, each whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
-    save_file({name: t.detach().contiguous() for name, t in tensors.items()}, part)
-    part.chmod(0o644)
-    os.replace(part, path)
-    part.write_text(json.dumps(card, indent=2) + "\n")
-    os.replace(part, path.with_suffix(".json"))
+    try:
+        save_file({name: t.detach().contiguous() for name, t in tensors.items()}, part)
+        part.chmod(0o644)
+        os.replace(part, path)
+        part.write_text(json.dumps(card, indent=2) + "\n")
+        os.replace(part, path.with_suffix(".json"))
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def save_denoiser(path: Path, model: Denoiser, card: dict) -> None:

@@ -18,7 +18,7 @@ from handdiff_lib.denoiser import Denoiser
 from handdiff_lib.hand import HandModel
 from handdiff_lib.metrics import score
 from handdiff_lib.motion import HandMotion, MotionError
-from handdiff_lib.perturb import NoiseConfig, perturb
+from handdiff_lib.perturb import NoiseConfig, simulated_estimate
 from handdiff_lib.protocol import FPS, SIGMAS, Clips, cut_clips
 from handdiff_lib.readers.pickles import read_pickle
 from handdiff_lib.refine import RefineConfig, refine
@@ -28,16 +28,6 @@ from handdiff_lib.train import TrainConfig, new_state, train
 
 Pair = tuple[HandMotion, HandMotion]
 """An estimate and the truth it came from."""
-
-
-def simulated_estimate(truth: HandMotion, hand: HandModel, noise: NoiseConfig, seed: int) -> HandMotion:
-    """What an estimator would have said of a track of `hand`; the same seed says the same.
-
-    The simulated hint of its error is left out: estimators in use give none, and it would tell too much.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    said = perturb(truth.R[None], truth.betas[None], hand, noise, torch.ones(1), generator)
-    return replace(truth, R=said.R[0], betas=said.betas[0], valid=said.valid[0])
 
 
 def compare(pairs: list[Pair], refined: list[HandMotion], hand: HandModel) -> dict[str, dict[str, float]]:

@@ -1,6 +1,6 @@
 """Batches of noisy windows to learn from, drawn from clean motion (see `corpus`)."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import torch
 from jaxtyping import Float
@@ -16,6 +16,7 @@ from handdiff_lib.smoothing import smooth_rotations
 from handdiff_lib.topology import CHAIN, FREE, REACH, RELEASE
 
 USUAL_FPS = 30.0
+PARTS = tuple(part.name for part in fields(Estimate))
 
 
 @dataclass(frozen=True)
@@ -133,15 +134,14 @@ def _stacked(cut: list[_Clip], device: torch.device) -> tuple[Tensor, Tensor, Te
     unknown = torch.full((len(cut[0].R), 16), -1.0)
     seen = torch.ones(len(cut[0].R), dtype=torch.bool)
     said = [c.recorded or _estimate(c.R, c.betas, seen, unknown) for c in cut]
-    parts = ("R", "betas", "valid", "confidence", "constant")
-    estimate = Estimate(*(torch.cat([getattr(s, name) for s in said]).to(device) for name in parts))
+    estimate = Estimate(*(torch.cat([getattr(s, name) for s in said]).to(device) for name in PARTS))
     R, betas, state = (torch.stack([getattr(c, name) for c in cut]).to(device) for name in ("R", "betas", "state"))
     return R, betas, state.long(), torch.tensor([c.step for c in cut], device=device), estimate
 
 
 def _either(made: Estimate, said: Estimate, simulated: Tensor) -> Estimate:
     """Simulated estimates, and recorded ones where there are any."""
-    pairs = ((getattr(made, name), getattr(said, name)) for name in ("R", "betas", "valid", "confidence", "constant"))
+    pairs = ((getattr(made, name), getattr(said, name)) for name in PARTS)
     return Estimate(*(torch.where(simulated.view(-1, *[1] * (a.ndim - 1)), a, b) for a, b in pairs))
 
 

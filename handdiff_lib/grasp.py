@@ -43,8 +43,6 @@ def by_digit(thumb: tuple[int, int, int], finger: tuple[int, int, int]) -> Float
 LOWEST = by_digit((0, -34, -25), (-24, -13, -11))
 HIGHEST = by_digit((66, 30, 66), (92, 106, 84))
 """Limits of flexion."""
-ABDUCTION = torch.tensor([0.0, -14.0, -3.0, 1.0, 12.0]).deg2rad()
-"""At the first joints of the digits, thumb to little, when the fingers lie side by side (at rest they are spread)."""
 
 
 class Grasper:

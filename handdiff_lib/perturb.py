@@ -16,7 +16,7 @@ data/noise/measure.py, with how close the noise comes, in data/noise/hamer.json.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import exp, sqrt
 
 import torch
@@ -26,7 +26,7 @@ from torch import Tensor
 from handdiff_lib import rotation
 from handdiff_lib.anatomy import anatomical_axes
 from handdiff_lib.hand import HandModel
-from handdiff_lib.motion import gap_ends
+from handdiff_lib.motion import HandMotion, gap_ends
 from handdiff_lib.topology import CHAIN, FINGERS
 
 Range = tuple[float, float]
@@ -155,6 +155,16 @@ def perturb(
     wrong_betas = betas + noise.shape * severity[:, None] * chance.normal(b, 10)
     bias = torch.einsum("jac,bja->bjc", axes, constant[:, 0])
     return Estimate(answer, wrong_betas, valid, confidence, bias)
+
+
+def simulated_estimate(truth: HandMotion, hand: HandModel, noise: NoiseConfig, seed: int) -> HandMotion:
+    """What an estimator would have said of a track of `hand`; the same seed says the same.
+
+    The simulated hint of its error is left out: estimators in use give none, and it would tell too much.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    said = perturb(truth.R[None], truth.betas[None], hand, noise, torch.ones(1), generator)
+    return replace(truth, R=said.R[0], betas=said.betas[0], valid=said.valid[0])
 
 
 AXES = torch.tensor([[1.0, 1.0, 1.0]] + 12 * [[0.35, 0.5, 1.0]] + 3 * [[0.6, 0.7, 1.0]])

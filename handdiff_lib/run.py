@@ -32,7 +32,7 @@ from handdiff_lib.denoiser import Denoiser
 from handdiff_lib.hand import HandModel, InputError, load_hand
 from handdiff_lib.metrics import score
 from handdiff_lib.motion import HandMotion
-from handdiff_lib.perturb import perturb
+from handdiff_lib.perturb import simulated_estimate
 from handdiff_lib.presets import config_for
 from handdiff_lib.refine import refine
 from handdiff_lib.synth import synthesize
@@ -102,8 +102,8 @@ def training_run(
                 saved = state.step
                 verdict, scale = judge(state.ema, hand, gathered.judges, cfg)
                 line |= verdict
-                if line["val_mje_mm"] + line["val_p_mje_mm"] < best:
-                    best = line["val_mje_mm"] + line["val_p_mje_mm"]
+                if _error(verdict) < best:
+                    best = _error(verdict)
                     seconds = {"this_start": round(time.time() - began), "from_step": first}
                     card = make_card(name, cfg, sources, gathered.names, hand)
                     card |= {"steps": state.step, "seconds": seconds, "judged": verdict, "sigma_scale": scale}
@@ -163,10 +163,14 @@ def _start(cfg: TrainConfig, sources: Sources, hand: HandModel) -> TrainState:
     return state
 
 
+def _error(verdict: dict[str, float]) -> float:
+    """What decides between two checkpoints, mm."""
+    return verdict["val_mje_mm"] + verdict["val_p_mje_mm"]
+
+
 def _best(card: Path) -> float:
     try:
-        judged = json.loads(card.read_text())["judged"]
-        return judged["val_mje_mm"] + judged["val_p_mje_mm"]
+        return _error(json.loads(card.read_text())["judged"])
     except (OSError, KeyError, ValueError):
         return float("inf")
 
@@ -208,11 +212,12 @@ def gather(cfg: TrainConfig, sources: Sources, cache: Path, hand: HandModel, tel
         tracks = manipnet_tracks(sources.manipnet, hand, cache / "manipnet.npz", _about(tell, "fitting takes"))
         used = {name: motion for name, motion in tracks.items() if not is_validation(name)}
         card = {"kind": "manipnet", "tracks": list(used), "hand": hand.name, "version": 2}
-        corpus = load_corpus(cache / "manipnet", card)
-        if corpus is None:
+
+        def captured() -> Corpus:
             states = manipnet_states(sources.manipnet, hand, used, _about(tell, "finding states"))
-            save_corpus(cache / "manipnet", make_corpus(Labelled(m, states[n]) for n, m in used.items()), card)
-            corpus = load_corpus(cache / "manipnet", card)
+            return make_corpus(Labelled(m, states[n]) for n, m in used.items())
+
+        corpus = _kept(cache / "manipnet", card, captured)
         made.corpora, made.share, made.names = [corpus], [1 - cfg.synthetic], list(used)
         truths = [
             replace(m[::4][k : k + 256], fps=30.0)
@@ -223,25 +228,26 @@ def gather(cfg: TrainConfig, sources: Sources, cache: Path, hand: HandModel, tel
     else:
         truths = [synthesize(hand, VALIDATION_SEED + k, frames=256).motion for k in range(6)]
     card = {"kind": "synthetic", "clips": CLIPS, "seed": FIRST_SEED, "hand": hand.name, "version": 2}
-    corpus = load_corpus(cache / "synthetic", card)
-    if corpus is None:
-        save_corpus(cache / "synthetic", synthetic_corpus(hand, CLIPS, FIRST_SEED, _about(tell, "making clips")), card)
-        corpus = load_corpus(cache / "synthetic", card)
+    corpus = _kept(
+        cache / "synthetic", card, lambda: synthetic_corpus(hand, CLIPS, FIRST_SEED, _about(tell, "making clips"))
+    )
     made.corpora, made.share = [*made.corpora, corpus], [*made.share, 1.0 - sum(made.share)]
     made.names = [*made.names, "synthetic"]
-    made.judges = [(_simulated(truth, k, cfg, hand), truth) for k, truth in enumerate(truths)]
+    made.judges = [(simulated_estimate(truth, hand, cfg.draw.noise, seed=k), truth) for k, truth in enumerate(truths)]
     return made
+
+
+def _kept(folder: Path, card: dict, make: Callable[[], Corpus]) -> Corpus:
+    """The corpus of this card, made where the folder does not hold it; read from there, so that it is mapped."""
+    corpus = load_corpus(folder, card)
+    if corpus is None:
+        save_corpus(folder, make(), card)
+        corpus = load_corpus(folder, card)
+    return corpus
 
 
 def _about(tell: Tell, what: str) -> Callable[[int, int], None]:
     return lambda done, count: tell(what, done, count)
-
-
-def _simulated(truth: HandMotion, seed: int, cfg: TrainConfig, hand: HandModel) -> HandMotion:
-    """An estimate of a clip with the training noise at full severity."""
-    chance = torch.Generator().manual_seed(seed)
-    said = perturb(truth.R[None], truth.betas[None], hand, cfg.draw.noise, torch.ones(1), chance)
-    return replace(truth, R=said.R[0], betas=said.betas[0], valid=said.valid[0])
 
 
 @torch.no_grad()

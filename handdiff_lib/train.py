@@ -23,7 +23,7 @@ from handdiff_lib.checkpoint import save_tensors
 from handdiff_lib.corpus import Corpus
 from handdiff_lib.data import Batch, DrawConfig, draw_batch
 from handdiff_lib.denoiser import Denoiser, DenoiserConfig, Prediction, make_denoiser
-from handdiff_lib.diffusion import ResidualShift, ResidualSpace, Space, residual_shift
+from handdiff_lib.diffusion import ResidualSpace, Space, residual_shift
 from handdiff_lib.frames import Frames
 from handdiff_lib.hand import HandModel, InputError
 from handdiff_lib.losses import LossWeights, loss_terms, weighted
@@ -38,7 +38,7 @@ class TrainConfig:
     draw: DrawConfig = field(default_factory=DrawConfig)
     weights: LossWeights = field(default_factory=LossWeights)
     N: int = 4
-    """Diffusion steps; 0 is the deterministic twin, which sees y in the place of x_n."""
+    """Diffusion steps; 0 is the deterministic twin: one step from x to y without noise, so that x_n is y."""
     space: Space = "so3_at_y"
     """Coordinates of the chain."""
     rollout: float = 0.0
@@ -192,20 +192,20 @@ class Trainer:
 
         In a `rollout` x_n is where the walk arrives from n + 1 with the network's own answer, which comes first.
         """
-        y, shift = batch.y, chain(self.cfg)
+        y, shift = batch.y, residual_shift(self.cfg.N)
         space = ResidualSpace(self.cfg.space, anatomical_axes(self.hand))
         size, device = len(y.R), y.R.device
         n = torch.randint(1, shift.N + 1, (size,), generator=generator, device=device)
         r0 = space.to_chain(batch.target.R, y.R)
         noise = torch.randn(r0.shape, generator=generator, device=device)
+        ahead = shift.N > 1 and torch.rand((), generator=generator, device=device) < self.cfg.rollout
+        n = n.clamp(min=2) if ahead else n
         rn = shift.forward_marginal(r0, torch.zeros_like(r0), n, noise)
         teaching = {}
         if self.cfg.model.decoder == "loop":
             teaching = {"truth": batch.target.R, "own": self.cfg.teacher * progress}
         before = None
-        if shift.N > 1 and torch.rand((), generator=generator, device=device) < self.cfg.rollout:
-            n = n.clamp(min=2)
-            rn = shift.forward_marginal(r0, torch.zeros_like(r0), n, noise)
+        if ahead:
             with torch.no_grad():
                 before = self._answer(space.to_rotations(rn, y.R), y, n, teaching)
             guess = space.to_chain(before.R, y.R)
@@ -215,11 +215,6 @@ class Trainer:
     def _answer(self, R_n: Tensor, y: Frames, n: Tensor, teaching: dict) -> Prediction:
         with torch.autocast(R_n.device.type, torch.bfloat16, enabled=self.cfg.bf16):
             return self.model(R_n, y, n, self.hand, **teaching)
-
-
-def chain(cfg: TrainConfig) -> ResidualShift:
-    """The chain of a run; N = 0 has one step from x to y without noise."""
-    return residual_shift(cfg.N)
 
 
 def learning_rate(cfg: TrainConfig, step: int) -> float:

@@ -10,12 +10,12 @@ from rich.table import Table
 
 from handdiff_lib import bench as benchmarks
 from handdiff_lib.checkpoint import load_denoiser
+from handdiff_lib.denoiser import Denoiser
 from handdiff_lib.hand import HandModel, load_hand
-from handdiff_lib.motion import HandMotion
 from handdiff_lib.peak import matrix_rate
 from handdiff_lib.perturb import NoiseConfig
 from handdiff_lib.presets import config_for
-from handdiff_lib.protocol import COLUMNS, Clips, Comparison, harm, measure
+from handdiff_lib.protocol import COLUMNS, Clips, Comparison, Refiner, harm, measure
 from handdiff_lib.refine import refine
 from handdiff_lib.run import Sources, training_run
 from handdiff_lib.storage import write_whole
@@ -40,9 +40,7 @@ def bench_takes(
     """
     torch.set_num_threads(threads)
     hand, (model, card) = load_hand(), load_denoiser(weights)
-
-    def refiner(motion: HandMotion) -> HandMotion:
-        return refine(motion, model, hand, config_for(card))
+    refiner = refiner_of(model, card, hand)
 
     sets = {"test takes cup1 + teapot3": benchmarks.manipnet_clips(data, FOLDER / "manipnet.npz", hand)}
     if taco is not None:
@@ -59,6 +57,12 @@ def bench_takes(
             f"{harmed.accl_mm:.2f}, mean acceleration changed by {harmed.acceleration_mm:+.2f} mm/frame²\n"
         )
     keep("takes.json", {"weights": card["name"], "steps": card["steps"]} | found)
+
+
+def refiner_of(model: Denoiser, card: dict, hand: HandModel) -> Refiner:
+    """Refining as these weights are meant to be used."""
+    cfg = config_for(card)
+    return lambda motion: refine(motion, model, hand, cfg)
 
 
 def show(found: Comparison) -> Comparison:
@@ -126,11 +130,8 @@ def bench_table3(data: Path, steps: int = 400, seeds: int = 3, batch: int = 16, 
     keep("table3.json", {"steps": steps, "batch": batch, "rows": found})
 
 
-def _scores(clips: Clips, hand: HandModel, model: torch.nn.Module, card: dict) -> dict[str, float]:
-    def refiner(motion: HandMotion) -> HandMotion:
-        return refine(motion, model, hand, config_for(card))
-
-    found = measure(clips, PROFILES["khand-like"], refiner, hand, "", draws=1)
+def _scores(clips: Clips, hand: HandModel, model: Denoiser, card: dict) -> dict[str, float]:
+    found = measure(clips, PROFILES["khand-like"], refiner_of(model, card, hand), hand, "", draws=1)
     ours = found.rows["handdiff"]
     scores = {key: ours.mean(f"{key}_mm") for key in ("mje", "p_mje", "accl")}
     return scores | {"kin": ours.kin_deg, "macro_f1": found.macro_f1}

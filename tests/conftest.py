@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from handdiff_lib.hand import HandModel, load_hand
+from handdiff_lib.pyramid import build_pyramid
 
 torch.set_num_threads(1)
 
@@ -30,3 +31,12 @@ def recordings() -> Path:
     if not folder:
         pytest.skip("HANDDIFF_DATA is not set: this test reads real recordings (see Data and licences in the book)")
     return Path(folder)
+
+
+@pytest.fixture(scope="module")
+def one_pyramid(hand):
+    """Every model of a module is of the same hand; its pyramid is computed once."""
+    pyramid = build_pyramid(hand.v_template, hand.faces)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("handdiff_lib.denoiser.build_pyramid", lambda *_: pyramid)
+        yield

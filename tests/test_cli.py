@@ -16,14 +16,14 @@ import torch
 
 from handdiff_lib import cli, rotation, trials
 from handdiff_lib import run as runs
-from handdiff_lib.bench import Speed, TrainingSpeed, simulated_estimate
+from handdiff_lib.bench import Speed, TrainingSpeed
 from handdiff_lib.checkpoint import load_denoiser, save_denoiser
 from handdiff_lib.corpus import Labelled, make_corpus
 from handdiff_lib.data import DrawConfig
 from handdiff_lib.denoiser import Denoiser, DenoiserConfig
 from handdiff_lib.losses import loss_terms
 from handdiff_lib.motion import HandMotion
-from handdiff_lib.perturb import NoiseConfig
+from handdiff_lib.perturb import NoiseConfig, simulated_estimate
 from handdiff_lib.pyramid import Pyramid, build_pyramid
 from handdiff_lib.storage import load_motion, read_npz, save_motion
 from handdiff_lib.train import TrainConfig, learning_rate

@@ -9,11 +9,10 @@ import torch
 
 from handdiff_lib import rotation
 from handdiff_lib.baselines import gaussian
-from handdiff_lib.bench import simulated_estimate
 from handdiff_lib.denoiser import Denoiser, DenoiserConfig
 from handdiff_lib.frames import SIGMAS, estimate_frames, from_steady, smoother_turns, steady_frame, to_steady
 from handdiff_lib.motion import HandMotion, fill_missing
-from handdiff_lib.perturb import NoiseConfig
+from handdiff_lib.perturb import NoiseConfig, simulated_estimate
 from handdiff_lib.pyramid import build_pyramid
 from handdiff_lib.refine import refine
 from handdiff_lib.synth import synthesize

@@ -10,12 +10,11 @@ import torch
 
 from handdiff_lib import refine as refine_module
 from handdiff_lib import rotation
-from handdiff_lib.bench import simulated_estimate
 from handdiff_lib.checkpoint import DEFAULT_WEIGHTS
 from handdiff_lib.denoiser import Denoiser, DenoiserConfig
 from handdiff_lib.frames import estimate_frames
 from handdiff_lib.motion import HandMotion, MotionError, fill_missing
-from handdiff_lib.perturb import NoiseConfig
+from handdiff_lib.perturb import NoiseConfig, simulated_estimate
 from handdiff_lib.presets import PRESETS, config_for
 from handdiff_lib.pyramid import build_pyramid
 from handdiff_lib.refine import RefineConfig, encode_clip, predict_clip, refine, sampled_answer, spread, walk_back

@@ -10,11 +10,10 @@ from torch import Tensor
 
 from handdiff_lib import refine as refine_module
 from handdiff_lib import rotation
-from handdiff_lib.bench import simulated_estimate
 from handdiff_lib.denoiser import Denoiser, DenoiserConfig
 from handdiff_lib.frames import estimate_frames
 from handdiff_lib.motion import HandMotion, MotionError, fill_missing, mirror
-from handdiff_lib.perturb import NoiseConfig
+from handdiff_lib.perturb import NoiseConfig, simulated_estimate
 from handdiff_lib.pyramid import build_pyramid
 from handdiff_lib.refine import RefineConfig, is_short_gap, predict_clip, refine, walk_back, window_starts
 from handdiff_lib.storage import load_motion, save_motion

@@ -22,13 +22,14 @@ from handdiff_lib.losses import loss_terms
 from handdiff_lib.metrics import score
 from handdiff_lib.motion import HandMotion, MotionError
 from handdiff_lib.presets import config_for
-from handdiff_lib.pyramid import build_pyramid
 from handdiff_lib.readers.manipnet import TAKES, TEST_TAKES
 from handdiff_lib.refine import refine
 from handdiff_lib.run import Sources, gather, judge, make_card, training_run
 from handdiff_lib.storage import save_motion
 from handdiff_lib.topology import FREE
 from handdiff_lib.train import TrainConfig, TrainState, load_state, new_state
+
+pytestmark = pytest.mark.usefixtures("one_pyramid")
 
 SMALL = DenoiserConfig(channels=(4, 4, 4, 4), d=32, layers=1, heads=2, feedforward=32)
 CONFIG = TrainConfig(model=SMALL, draw=DrawConfig(clip=32), steps=4, batch=2, lr=3e-3, warmup=2)
@@ -44,15 +45,6 @@ def waving(frames: int, seed: int, fps: float = 30.0) -> HandMotion:
         R=rotation.exp(turn), betas=torch.randn(10, generator=chance), transl=torch.zeros(frames, 3),
         valid=torch.ones(frames, dtype=torch.bool), fps=fps, hand="open",
     )  # fmt: skip
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_pyramid(hand):
-    """Every model here is of the same hand; its pyramid is computed once."""
-    pyramid = build_pyramid(hand.v_template, hand.faces)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("handdiff_lib.denoiser.build_pyramid", lambda *_: pyramid)
-        yield
 
 
 @pytest.fixture

@@ -17,7 +17,6 @@ from handdiff_lib.hand import HandModel
 from handdiff_lib.losses import loss_terms
 from handdiff_lib.motion import HandMotion, MotionError
 from handdiff_lib.perturb import NoiseConfig
-from handdiff_lib.pyramid import build_pyramid
 from handdiff_lib.train import (
     ROWS,
     NotFinite,
@@ -31,6 +30,8 @@ from handdiff_lib.train import (
     save_state,
     train,
 )
+
+pytestmark = pytest.mark.usefixtures("one_pyramid")
 
 SMALL = DenoiserConfig(channels=(4, 4, 4, 4), d=32, layers=1, heads=2, feedforward=32)
 CONFIG = TrainConfig(model=SMALL, steps=6, batch=4, lr=3e-3, warmup=2)
@@ -51,15 +52,6 @@ def waving(frames: int, seed: int) -> HandMotion:
 def corpus() -> Corpus:
     """Two clips of five seconds, in all states."""
     return make_corpus(Labelled(waving(300, seed), torch.arange(300) // 75) for seed in range(2))
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_pyramid(hand):
-    """Every model here is of the same hand; its pyramid is computed once."""
-    pyramid = build_pyramid(hand.v_template, hand.faces)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("handdiff_lib.denoiser.build_pyramid", lambda *_: pyramid)
-        yield
 
 
 def drawn(corpus: Corpus, hand: HandModel, size: int = 8, cfg: DrawConfig | None = None) -> Batch:

@@ -7,9 +7,8 @@ The seeds are far from those that training draws its clips from.
 
 from pathlib import Path
 
-from handdiff_lib.bench import simulated_estimate
 from handdiff_lib.hand import load_hand
-from handdiff_lib.perturb import NoiseConfig
+from handdiff_lib.perturb import NoiseConfig, simulated_estimate
 from handdiff_lib.storage import save_motion
 from handdiff_lib.synth import synthesize
 

@@ -7,13 +7,16 @@ frame. The claim that is checked is $e \sim \mathcal N(0, \sigma^2 I)$, with one
     CRPS          distance of the claim from the truth, in degrees, for each coordinate; smaller is better
     reliability   claimed and observed error of frames sorted by sigma into bins; equal if the claim is true
     AUSE          how much worse than the true order sigma sorts errors; 0 is perfect. It ignores the scale of sigma
+
+K samples of an answer claim a distribution without a sigma. Their scores, `sample_crps` and `energy_score`, are fair:
+what is expected of them does not depend on K (Ferro 2014), so 4 samples compare with 32.
 """
 
 from dataclasses import dataclass
 from math import pi
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from handdiff_lib import rotation
@@ -59,21 +62,61 @@ def fit_scale(found: Doubted) -> float:
     return (found.error / found.sigma[..., None]).square().mean().sqrt().item()
 
 
+def is_covered(error: Float[Tensor, "*n 3"], sigma: Float[Tensor, "*n"], percent: int) -> Bool[Tensor, "*n"]:
+    """Which errors lie inside the ball of this level of `LEVELS`."""
+    return error.norm(dim=-1) <= LEVELS[percent] * sigma
+
+
 def coverage(error: Float[Tensor, "*n 3"], sigma: Float[Tensor, "*n"], percent: int) -> float:
     """Share of errors inside the ball of this level of `LEVELS`; percent / 100 if the claim is true."""
-    return (error.norm(dim=-1) <= LEVELS[percent] * sigma).to(error.dtype).mean().item()
+    return is_covered(error, sigma, percent).to(error.dtype).mean().item()
 
 
 def crps(error: Float[Tensor, "*n 3"], sigma: Float[Tensor, "*n"]) -> Float[Tensor, "*n 3"]:
     r"""Continuous ranked probability score of $\mathcal N(0, \sigma^2)$ for each coordinate, in the error's unit.
 
     $\sigma\,(z\,(2\Phi(z) - 1) + 2\varphi(z) - 1/\sqrt\pi)$ with $z = e / \sigma$ (Gneiting and Raftery 2007,
-    section 4.2); for sigma towards 0 it is the absolute error.
+    section 4.2); for sigma towards 0 it is the absolute error. A sigma below 1e-6 counts as that.
     """
+    sigma = sigma.clamp(min=1e-6)
     z = error / sigma[..., None]
     inside = torch.erf(z / 2**0.5)  # 2 Phi(z) - 1
     density = (-z.square() / 2).exp() / (2 * pi) ** 0.5
     return sigma[..., None] * (z * inside + 2 * density - pi**-0.5)
+
+
+def sample_crps(samples: Float[Tensor, "k *n"], truth: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+    r"""CRPS of k samples for each number, in its unit:
+    $\frac1k \sum_i |x_i - y| - \frac{1}{2 k (k-1)} \sum_{ij} |x_i - x_j|$.
+
+    Raises MotionError for fewer than two samples.
+    """
+    k = _at_least_two(samples)
+    place = torch.arange(1 - k, k, 2).to(samples).view(-1, *[1] * truth.ndim)  # sorted, sum_ij is twice this sum
+    apart = (place * samples.sort(0).values).sum(0) / (k * (k - 1))
+    return (samples - truth).abs().mean(0) - apart
+
+
+def energy_score(samples: Float[Tensor, "k *n d"], truth: Float[Tensor, "*n d"]) -> Float[Tensor, "*n"]:
+    r"""`sample_crps` for points instead of numbers: lengths $\lVert x_i - y \rVert$ stand where differences do.
+
+    Raises MotionError for fewer than two samples. Source: Gneiting and Raftery 2007, section 4.3.
+    """
+    k = _at_least_two(samples)
+    apart = sum((samples[i + 1 :] - samples[i]).norm(dim=-1).sum(0) for i in range(k - 1))
+    return (samples - truth).norm(dim=-1).mean(0) - apart / (k * (k - 1))
+
+
+def is_in_range(samples: Float[Tensor, "k *n"], truth: Float[Tensor, "*n"]) -> Bool[Tensor, "*n"]:
+    """Where the truth lies between the smallest and the largest sample: a share of (k - 1) / (k + 1) if k honest
+    samples of a continuous distribution are drawn, whatever its form."""
+    return (samples.amin(0) <= truth) & (truth <= samples.amax(0))
+
+
+def _at_least_two(samples: Float[Tensor, "k *n"]) -> int:
+    if len(samples) < 2:
+        raise MotionError(f"{len(samples)} sample says nothing about doubt; draw 2 or more")
+    return len(samples)
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ class DrawConfig:
     """The truth of noisy clips is smoothed with this sigma, in frames at 30 a second (the paper smooths too)."""
     clean: float = 0.2
     """Share of clips left as they are: there the answer is the input, captured noise and all."""
-    widen: float = 0.3
+    widen: float = 0.6
     """Share of clips whose joints are all turned by a constant, up to 8 degrees or so: other hands, other fits."""
 
 
@@ -78,11 +78,12 @@ def draw_batch(
     R = torch.cat([R[:, :, :1], R[:, :, 1:] @ rotation.exp(wider)], dim=2)
     betas = betas + 0.5 * randn(clips, 10) * simulated[:, None]
 
-    severity = rand(clips) * (rand(clips) >= cfg.clean)
+    severity = torch.where(simulated, rand(clips) * (rand(clips) >= cfg.clean), 1.0)
+    noisy = (5 * severity).clamp(max=1)
     estimate = _either(perturb(R, betas, hand, cfg.noise, severity, generator), said, simulated)
-    truth = _smoothed(R, cfg.smooth / step, (5 * severity).clamp(max=1))
+    truth = _smoothed(R, cfg.smooth / step, noisy)
     y, frame = estimate_frames_batch(estimate.R, estimate.betas, estimate.valid, estimate.confidence)
-    target = Target(to_steady(truth, frame), betas, state, frame)
+    target = Target(to_steady(truth, frame), betas, state, frame, noisy)
     return _windows(y, target, window, per_clip, windows)
 
 
@@ -166,7 +167,7 @@ def _windows(y: Frames, target: Target, window: int, per_clip: int, count: int) 
         return x.repeat_interleave(per_clip, 0)[:count]
 
     frames = Frames(cut(y.R), repeat(y.betas), *(cut(x) for x in (y.valid, y.confidence, y.turns, y.shake)))
-    truth = Target(cut(target.R), repeat(target.betas), cut(target.state), cut(target.frame))
+    truth = Target(cut(target.R), repeat(target.betas), cut(target.state), cut(target.frame), repeat(target.noisy))
     return Batch(frames, truth)
 
 

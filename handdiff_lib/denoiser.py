@@ -93,6 +93,8 @@ class Prediction:
     """Logits of the motion states, in the order of `topology.STATES`."""
     log_sigma: Float[Tensor, "b t 16"]
     """Log of the standard deviation expected of R's error, in radians along each axis of the tangent space."""
+    noisy: Float[Tensor, "b t"]
+    """Logit of whether the estimate has any error to undo, rather than being clean motion."""
     draft: "Prediction | None" = None
     """What the encoder said before the decoder; None where there is no decoder."""
 
@@ -116,14 +118,16 @@ class Denoiser(nn.Module):
         self.shape_head = _mlp(cfg.d, cfg.d, 10)
         self.state_head = _mlp(cfg.d, cfg.d, len(STATES))
         self.doubt_head = _mlp(cfg.d, cfg.d // 2, 16)
-        for head in (self.pose_head, self.shape_head, self.doubt_head):  # start by leaving y as it is
-            nn.init.zeros_(head[-1].weight)
-            nn.init.zeros_(head[-1].bias)
-        nn.init.constant_(self.doubt_head[-1].bias, math.log(math.radians(5)))
         if cfg.decoder != "none":
             self.before = nn.Linear(2 * cfg.d + len(STATES) * cfg.states_in, cfg.d)
             sizes = (cfg.d, cfg.heads, cfg.decoder_layers, cfg.decoder_feedforward, cfg.dropout)
             self.decoder = Decoder(*sizes, cfg.lookback, sees_ahead=cfg.lookahead is None)
+        self.noise_head = _mlp(cfg.d, cfg.d // 2, 1)
+        starts = {self.pose_head: 0.0, self.shape_head: 0.0}  # leaving y as it is
+        starts |= {self.doubt_head: math.log(math.radians(5)), self.noise_head: 5.0}  # taking it for noisy
+        for head, start in starts.items():
+            nn.init.zeros_(head[-1].weight)
+            nn.init.constant_(head[-1].bias, start)
 
     def encode_estimate(self, y: Frames, hand: HandModel) -> Float[Tensor, "b t d"]:
         """Features of every frame of y; they depend on neither window, step nor sample."""
@@ -212,16 +216,17 @@ class Denoiser(nn.Module):
         r"""What the heads, which draft and answer share, say of the frames of y.
 
         $\hat R = R_y \exp(\sum_k g_k c_k)\,\Delta$: a step towards y's own Gaussian means, whose length the network
-        chooses for every joint and frame, and a turn of its own. The doubt reads the token but does not train what is
-        behind it: saying how far off the answer is must not cost the answer anything.
+        chooses for every joint and frame, and a turn of its own. What is said of the errors, left and given, reads the
+        token but does not train what is behind it: saying how far off the answer is must not cost the answer anything.
         """
-        heads = (self.pose_head(token), self.shape_head(token), self.state_head(token), self.doubt_head(token.detach()))
-        pose, shape, state, log_sigma = (head.to(y.R.dtype) for head in heads)
+        heads = (self.pose_head, self.shape_head, self.state_head)
+        pose, shape, state = (head(token).to(y.R.dtype) for head in heads)
+        log_sigma, noisy = (head(token.detach()).to(y.R.dtype) for head in (self.doubt_head, self.noise_head))
         with torch.autocast(y.R.device.type, enabled=False):
             sixd, gates = pose.unflatten(-1, (16, -1)).split([6, len(SIGMAS)], dim=-1)
             own = rotation.sixd_to_matrix(sixd + pose.new_tensor([1.0, 0, 0, 0, 1, 0]))
             leaning = rotation.exp((gates[..., None] * y.turns).sum(-2))
-            return Prediction(y.R @ leaning @ own, y.betas + shape.mean(1), state, log_sigma)
+            return Prediction(y.R @ leaning @ own, y.betas + shape.mean(1), state, log_sigma, noisy[..., 0])
 
     def _state(self, logits: Float[Tensor, "b t 4"]) -> Float[Tensor, "b t s"]:
         """One-hot states for the decoder, of width 0 where it is not told; sampled in training, with a gradient."""

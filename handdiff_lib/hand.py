@@ -91,19 +91,20 @@ class ShapedHand:
         The hand turns about its wrist joint, which stays where the rest pose has it, plus `transl`.
         """
         J = self.rest_joints
-        R_root, p_root = [], []
-        for joint, parent in enumerate(PARENTS):
-            if parent < 0:
-                R_root.append(R[..., joint, :, :])
-                p_root.append(J[..., joint, :] + torch.zeros_like(R[..., joint, :, 0]))
-                continue
-            offset = J[..., joint, :] - J[..., parent, :]
-            p_root.append(p_root[parent] + (R_root[parent] @ offset[..., None])[..., 0])
-            R_root.append(R_root[parent] @ R[..., joint, :, :])
-        joints = torch.stack(p_root, dim=-2)
+        turn = R[..., 1:, :, :].unflatten(-3, (5, 3))  # joint 1 + 3 f + k is the k-th of finger f
+        offset = (J[..., 1:, :] - J[..., list(PARENTS[1:]), :]).unflatten(-2, (5, 3))
+        R_root, p_root = R[..., :1, :, :], J[..., :1, :] + torch.zeros_like(R[..., :1, :, 0])
+        R_now, p_now, turned, placed = R_root, p_root, [], []
+        for k in range(3):  # five fingers at once
+            p_now = p_now + (R_now @ offset[..., k, :, None])[..., 0]
+            R_now = R_now @ turn[..., k, :, :]
+            turned.append(R_now)
+            placed.append(p_now)
+        R_world = torch.cat([R_root, torch.stack(turned, dim=-3).flatten(-4, -3)], dim=-3)
+        joints = torch.cat([p_root, torch.stack(placed, dim=-2).flatten(-3, -2)], dim=-2)
         if transl is not None:
             joints = joints + transl[..., None, :]
-        return PosedHand(self, R, torch.stack(R_root, dim=-3), joints)
+        return PosedHand(self, R, R_world, joints)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ Every term is one function from tensors to one number; `LossWeights` says how th
     stability      DIP Eq. 7                 rad^2      see `physics`
     consistency    DIP ref. [28]             -          the answers at n and at n - 1 agree
     doubt          Gaussian likelihood       nats       trains what log_sigma says, nothing else
+    noisy          cross-entropy             nats       trains what tells noise from clean motion, nothing else
 
 Paper vs code: DIP weights states, kinetics and stability by 50, 500 and 1000 beside a data term of unknown scale.
 Beside ours, with the data term at 2000 times the mean squared error, that is 0.05, 0.5 and 1. Then kinetics and
@@ -42,7 +43,7 @@ class LossWeights:
 
     rotation: float = 2.0
     shape: float = 0.05
-    joints: float = 0.5
+    joints: float = 1.0
     fingers: float = 1.0
     velocity: float = 1.0
     acceleration: float = 2.0
@@ -51,6 +52,7 @@ class LossWeights:
     stability: float = 0.02
     consistency: float = 0.0
     doubt: float = 0.02
+    noisy: float = 0.02
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,8 @@ class Target:
     """Index into `topology.STATES`; FREE where there is none."""
     frame: Float[Tensor, "b t 3 3"]
     """The steady frame in the world."""
+    noisy: Float[Tensor, "b"]
+    """From 0 for an estimate that is the truth to 1 for one whose errors matter."""
 
 
 def rotation_loss(R_hat: Float[Tensor, "b t j 3 3"], R: Float[Tensor, "b t j 3 3"]) -> Float[Tensor, ""]:
@@ -114,6 +118,11 @@ def doubt_loss(
     return (3 * log_sigma + 0.5 * error2 * torch.exp(-2 * log_sigma)).mean()
 
 
+def noise_loss(logits: Float[Tensor, "b t"], noisy: Float[Tensor, "b"]) -> Float[Tensor, ""]:
+    """Cross-entropy of what every frame says of its window's estimate, nats; log 2 without a clue."""
+    return F.binary_cross_entropy_with_logits(logits, noisy[:, None].expand_as(logits))
+
+
 def loss_terms(
     pred: Prediction, target: Target, hand: HandModel, before: Prediction | None = None
 ) -> dict[str, Float[Tensor, ""]]:
@@ -141,6 +150,7 @@ def loss_terms(
         "stability": stability_loss(angles[..., 1:, :].flatten(-2), target.state),
         "consistency": pred.R.new_zeros(()) if before is None else rotation_loss(pred.R, before.R.detach()),
         "doubt": doubt_loss(pred.R, target.R, pred.log_sigma),
+        "noisy": noise_loss(pred.noisy, target.noisy),
     }
 
 

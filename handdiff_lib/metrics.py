@@ -1,8 +1,8 @@
 r"""How far a motion is from the truth, and how much it shakes.
 
 Joint and rotation errors are values per frame; the mean is the caller's. Joints are metres in the 21-joint OpenPose
-order, wrist first. The three numbers of DIP's tables are MJE (`mje_mm`), P-MJE (`p_mje_mm`) and ACCL
-(`accel_error_mm`); all are blind to where the wrist is.
+order, wrist first, with any leading shape: clips of one length are scored at once. The three numbers of DIP's tables
+are MJE (`mje_mm`), P-MJE (`p_mje_mm`) and ACCL (`accel_error_mm`); all are blind to where the wrist is.
 """
 
 import torch
@@ -15,24 +15,24 @@ from handdiff_lib.motion import HandMotion, MotionError
 from handdiff_lib.topology import FREE, STATES
 
 
-def mje_mm(pred: Float[Tensor, "t k 3"], truth: Float[Tensor, "t k 3"]) -> Float[Tensor, "t"]:
+def mje_mm(pred: Float[Tensor, "*b t k 3"], truth: Float[Tensor, "*b t k 3"]) -> Float[Tensor, "*b t"]:
     """Mean joint error with both wrists (joint 0) put on one point, mm, averaged over joints, the wrist included."""
-    return 1000 * (_from_wrist(pred) - _from_wrist(truth)).norm(dim=-1).mean(-1)
+    return 1000 * (from_wrist(pred) - from_wrist(truth)).norm(dim=-1).mean(-1)
 
 
-def p_mje_mm(pred: Float[Tensor, "t k 3"], truth: Float[Tensor, "t k 3"]) -> Float[Tensor, "t"]:
+def p_mje_mm(pred: Float[Tensor, "*b t k 3"], truth: Float[Tensor, "*b t k 3"]) -> Float[Tensor, "*b t"]:
     """Mean joint error after the best rotation, scale and shift of each frame, mm: only the pose's shape counts."""
     return 1000 * (align(pred, truth) - truth).norm(dim=-1).mean(-1)
 
 
-def p_mje_official_mm(pred: Float[Tensor, "t k 3"], truth: Float[Tensor, "t k 3"]) -> Float[Tensor, "t"]:
+def p_mje_official_mm(pred: Float[Tensor, "*b t k 3"], truth: Float[Tensor, "*b t k 3"]) -> Float[Tensor, "*b t"]:
     """`p_mje_mm` where the rotation may also be a reflection, as the DexYCB and HO3D evaluators allow: never larger."""
     return 1000 * (align(pred, truth, may_reflect=True) - truth).norm(dim=-1).mean(-1)
 
 
 def align(
-    pred: Float[Tensor, "t k 3"], truth: Float[Tensor, "t k 3"], may_reflect: bool = False
-) -> Float[Tensor, "t k 3"]:
+    pred: Float[Tensor, "*b t k 3"], truth: Float[Tensor, "*b t k 3"], may_reflect: bool = False
+) -> Float[Tensor, "*b t k 3"]:
     r"""`pred` moved onto `truth` frame by frame: $s R (p - \bar p) + \bar g$ with the least squared error.
 
     $R = U D V^\top$ from the SVD of $\sum_k (g_k - \bar g)(p_k - \bar p)^\top$; $D$ flips the weakest axis when needed
@@ -50,20 +50,51 @@ def align(
     return scale[..., None, None] * (from_centre @ R.mT) + centre
 
 
-def accel_error_mm(pred: Float[Tensor, "t k 3"], truth: Float[Tensor, "t k 3"]) -> Float[Tensor, "t_minus_2"]:
+AUC_MM, AUC_STEPS = 50, 100
+"""The area lies between 0 and 50 mm and is a sum over 100 thresholds, both ends included."""
+
+
+def auc(pred: Float[Tensor, "*b t k 3"], truth: Float[Tensor, "*b t k 3"]) -> Float[Tensor, "*b t"]:
+    """Area under the share of points within 0 to 50 mm, 1 at best, of points as they stand: align them before.
+
+    The convention of the DexYCB and HO3D evaluators: 100 thresholds from 0 to 50 mm, a point on a threshold is within,
+    trapezoids, divided by 50 mm. Their mean over points and frames is the mean of these values. It is close to one
+    minus the mean of the error, cut off at 50 mm, over 50 mm.
+    """
+    thresholds = torch.linspace(0, AUC_MM / 1000, AUC_STEPS, dtype=torch.float64, device=pred.device)
+    within = AUC_STEPS - torch.bucketize((pred - truth).norm(dim=-1).double(), thresholds).to(pred)
+    area = torch.where(within == AUC_STEPS, AUC_STEPS - 1, within - 0.5).clamp(min=0) / (AUC_STEPS - 1)
+    return area.mean(-1)
+
+
+def accel_error_mm(pred: Float[Tensor, "*b t k 3"], truth: Float[Tensor, "*b t k 3"]) -> Float[Tensor, "*b t_minus_2"]:
     """Mean difference of the joints' accelerations, mm/frame^2, wrists on one point: second differences over frames.
 
     At 30 frames a second 1 mm/frame^2 is 0.9 m/s^2. Fewer than three frames give an empty answer.
     """
-    return 1000 * (_from_wrist(pred) - _from_wrist(truth)).diff(n=2, dim=0).norm(dim=-1).mean(-1)
+    return 1000 * (from_wrist(pred) - from_wrist(truth)).diff(n=2, dim=-3).norm(dim=-1).mean(-1)
 
 
-def jitter_mm(joints: Float[Tensor, "t k 3"]) -> Float[Tensor, "t_minus_3"]:
+def accel_error_m_s2(
+    pred: Float[Tensor, "*b t k 3"], truth: Float[Tensor, "*b t k 3"], fps: float
+) -> Float[Tensor, "*b t_minus_2"]:
+    """`accel_error_mm` in m/s^2, as ARCTIC and HOT3D papers print it."""
+    return accel_error_mm(pred, truth) / 1000 * fps**2
+
+
+def jitter_mm(joints: Float[Tensor, "*b t k 3"]) -> Float[Tensor, "*b t_minus_3"]:
     """Mean length of the joints' third differences, mm/frame^3, seen from the wrist: shaking, without a truth."""
-    return 1000 * _from_wrist(joints).diff(n=3, dim=0).norm(dim=-1).mean(-1)
+    return 1000 * from_wrist(joints).diff(n=3, dim=-3).norm(dim=-1).mean(-1)
 
 
-def rotation_error_deg(R_pred: Float[Tensor, "t k 3 3"], R_truth: Float[Tensor, "t k 3 3"]) -> Float[Tensor, "t k"]:
+def from_wrist(joints: Float[Tensor, "*b k 3"]) -> Float[Tensor, "*b k 3"]:
+    """The joints with joint 0 at the origin."""
+    return joints - joints[..., :1, :]
+
+
+def rotation_error_deg(
+    R_pred: Float[Tensor, "*b t k 3 3"], R_truth: Float[Tensor, "*b t k 3 3"]
+) -> Float[Tensor, "*b t k"]:
     """Geodesic angle between the rotations of each joint, degrees in [0, 180]."""
     return rotation.angle_between(R_pred, R_truth).rad2deg()
 
@@ -134,13 +165,8 @@ def macro_f1(pred: Int[Tensor, "t"], truth: Int[Tensor, "t"]) -> float:
     return sum(found) / len(found) if found else float("nan")
 
 
-def score(pred: HandMotion, truth: HandMotion, hand: HandModel) -> dict[str, float]:
-    """MJE, P-MJE, ACCL, finger angle error and finger second difference of `pred`, means over frames.
-
-    Each motion is posed with its own betas. Every frame where the truth is valid counts, whether the prediction is
-    valid there or not: fill missing frames first. Differences over time need all their frames; a track too short for
-    them scores nan. Raises MotionError when the tracks do not match.
-    """
+def require_same_track(pred: HandMotion, truth: HandMotion) -> None:
+    """Raise MotionError unless both are of one side, rate and length, and the truth is known somewhere."""
     for name in ("side", "fps"):
         if getattr(pred, name) != getattr(truth, name):
             raise MotionError(
@@ -150,6 +176,16 @@ def score(pred: HandMotion, truth: HandMotion, hand: HandModel) -> dict[str, flo
         raise MotionError(f"score: {len(pred)} frames against {len(truth)}; cut both to the same frames")
     if not truth.valid.any():
         raise MotionError("score: the truth has no valid frame; there is nothing to compare with")
+
+
+def score(pred: HandMotion, truth: HandMotion, hand: HandModel) -> dict[str, float]:
+    """MJE, P-MJE, ACCL, finger angle error and finger second difference of `pred`, means over frames.
+
+    Each motion is posed with its own betas. Every frame where the truth is valid counts, whether the prediction is
+    valid there or not: fill missing frames first. Differences over time need all their frames; a track too short for
+    them scores nan. Raises MotionError when the tracks do not match.
+    """
+    require_same_track(pred, truth)
     seen = truth.valid
     three = seen[:-2] & seen[1:-1] & seen[2:]
     p, g = pred.joints(hand), truth.joints(hand)
@@ -163,7 +199,3 @@ def score(pred: HandMotion, truth: HandMotion, hand: HandModel) -> dict[str, flo
         "finger_deg": rotation_error_deg(pred.R[seen, 1:], truth.R[seen, 1:]).mean().item(),
         "finger_second_difference_deg": second_difference_deg(pred.R[:, 1:])[three].mean().item(),
     }
-
-
-def _from_wrist(joints: Float[Tensor, "t k 3"]) -> Float[Tensor, "t k 3"]:
-    return joints - joints[:, :1]

@@ -3,7 +3,7 @@
     paper          DIP Algorithm 2: a draw from the posterior at every step, down to step 1
     official-demo  what the released code does: the network's first answer as y, re-noised steps, and an end at step 2;
                    a window starts at every frame and only its first frame counts
-    recommended    what measures best for its time: no new noise on the way
+    recommended    what measures best for its time: no new noise on the way, and clean motion stays as it is
 
 A preset says how to walk. How many steps the chain has, which coordinates it lives in and how far the doubt can be
 trusted is a matter of training, so it stands on the card of the weights and is no part of a preset.
@@ -18,8 +18,8 @@ from handdiff_lib.refine import Doubt, RefineConfig, first_step
 
 PRESETS: dict[str, RefineConfig] = {
     "recommended": RefineConfig(),
-    "paper": RefineConfig(rule="posterior"),
-    "official-demo": RefineConfig(rule="renoise", stop=2, stride=1, kept="first", first_pass=True),
+    "paper": RefineConfig(rule="posterior", leave_clean=False),
+    "official-demo": RefineConfig(rule="renoise", stop=2, stride=1, kept="first", first_pass=True, leave_clean=False),
 }
 """Paper vs code: the demo walks each window by itself; ours walks the clip, so windows see the same x_n."""
 

@@ -18,8 +18,11 @@ from handdiff_lib.calibration import (
     coverage,
     crps,
     doubted,
+    energy_score,
     fit_scale,
+    is_in_range,
     reliability,
+    sample_crps,
 )
 from handdiff_lib.motion import HandMotion, MotionError
 
@@ -130,6 +133,59 @@ def test_ause_is_a_loop_that_drops_answers(honest):
 def test_a_constant_sigma_sorts_by_chance(honest):
     shuffled = honest.error.flatten(0, 1)
     assert ause(shuffled, torch.ones(len(shuffled))) == pytest.approx(ause_chance(shuffled), abs=0.02)
+
+
+# From samples
+
+
+def test_sample_scores_by_hand():
+    """Samples 0, 2, 6 and truth 3: mean distance 7/3; pairs are 2, 4, 6 apart, so half their mean is 2.
+
+    As points on a line the energy score is the same.
+    """
+    samples, truth = torch.tensor([2.0, 0.0, 6.0])[:, None], torch.tensor([3.0])
+    assert sample_crps(samples, truth).item() == pytest.approx(7 / 3 - 2)
+    line = torch.tensor([0.6, 0.0, 0.8])
+    assert energy_score(samples[..., None] * line, truth[:, None] * line).item() == pytest.approx(7 / 3 - 2)
+
+
+def test_sample_scores_are_double_sums(generator):
+    samples = torch.randn(5, 4, 3, generator=generator, dtype=torch.float64)
+    truth = torch.randn(4, 3, generator=generator, dtype=torch.float64)
+    for n in range(4):
+        far = sum((samples[i, n] - truth[n]).norm().item() for i in range(5)) / 5
+        apart = sum((samples[i, n] - samples[j, n]).norm().item() for i in range(5) for j in range(5)) / (2 * 5 * 4)
+        assert energy_score(samples, truth)[n].item() == pytest.approx(far - apart)
+        for c in range(3):
+            x, y = samples[:, n, c].tolist(), truth[n, c].item()
+            want = sum(abs(a - y) for a in x) / 5 - sum(abs(a - b) for a in x for b in x) / (2 * 5 * 4)
+            assert sample_crps(samples, truth)[n, c].item() == pytest.approx(want)
+
+
+@pytest.mark.parametrize("k", [2, 4, 16])
+def test_sample_crps_of_honest_samples_does_not_depend_on_their_number(k, generator):
+    r"""From N(0, 1), as the truth: $1 / \sqrt\pi$, what `crps` says of sigma = 1; the range holds (k - 1) / (k + 1)."""
+    drawn = torch.randn(k + 1, 40_000, generator=generator)
+    assert sample_crps(drawn[1:], drawn[0]).mean().item() == pytest.approx(math.pi**-0.5, abs=0.02)
+    assert is_in_range(drawn[1:], drawn[0]).float().mean().item() == pytest.approx((k - 1) / (k + 1), abs=0.015)
+
+
+def test_energy_score_is_best_for_the_true_spread(generator):
+    """Samples too close together or too far apart score worse."""
+    unit, truth = torch.randn(8, 20_000, 3, generator=generator), torch.randn(20_000, 3, generator=generator)
+    honest, close, wide = (energy_score(scale * unit, truth).mean().item() for scale in (1, 0.5, 2))
+    assert honest < min(close, wide) - 0.05
+
+
+def test_one_sample_has_no_doubt():
+    for score in (sample_crps, energy_score):
+        with pytest.raises(MotionError, match="draw 2 or more"):
+            score(torch.zeros(1, 4, 3), torch.zeros(4, 3))
+
+
+def test_crps_of_no_sigma_is_the_error():
+    got = crps(along_x(-0.5, 0.0), torch.zeros(2))
+    torch.testing.assert_close(got, along_x(0.5, 0.0), atol=1e-6, rtol=0)
 
 
 # From tracks

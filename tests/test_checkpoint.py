@@ -43,9 +43,9 @@ def test_weights_come_back(model, hand, generator, tmp_path):
     one, two, three = (m(y.R, y, n, hand) for m in (model, back, load_denoiser(second)[0]))
     assert rotation.angle_between(one.R, y.R).max().rad2deg() > 5
     assert rotation.angle_between(one.R, two.R).max().rad2deg() < 0.1
-    for name in ("betas", "state", "log_sigma"):
+    for name in ("betas", "state", "log_sigma", "noisy"):
         torch.testing.assert_close(getattr(one, name), getattr(two, name), atol=0.01, rtol=0)
-    for name in ("R", "betas", "state", "log_sigma"):
+    for name in ("R", "betas", "state", "log_sigma", "noisy"):
         assert torch.equal(getattr(two, name), getattr(three, name)), name
     assert sorted(p.name for p in path.parent.iterdir()) == ["some.json", "some.safetensors"], "nothing else is left"
     assert json.loads(path.with_suffix(".json").read_text())["config"]["d"] == 32

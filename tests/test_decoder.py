@@ -143,7 +143,7 @@ def build():
         with torch.random.fork_rng():
             torch.manual_seed(0)
             model = Denoiser(replace(SIZES, **changes), pyramid).eval()
-            for head in (model.pose_head, model.shape_head, model.doubt_head):
+            for head in (model.pose_head, model.shape_head, model.doubt_head, model.noise_head):
                 torch.nn.init.normal_(head[-1].weight, std=0.2)
         return model
 
@@ -166,6 +166,7 @@ def x(y, generator) -> torch.Tensor:
 
 
 N = torch.tensor([1, 3])
+OUTPUTS = ("R", "betas", "state", "log_sigma", "noisy")
 
 
 @torch.no_grad()
@@ -253,7 +254,7 @@ def test_everything_learns_from_draft_and_answer(build, x, y, hand, decoder, bf1
     model = build(decoder=decoder).train()
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
         pred = model(x, y, N, hand, truth=x, own=0.5) if decoder == "loop" else model(x, y, N, hand)
-    parts = [getattr(p, name) for p in (pred, pred.draft) for name in ("R", "betas", "state", "log_sigma")]
+    parts = [getattr(p, name) for p in (pred, pred.draft) for name in OUTPUTS]
     sum((part * torch.randn(part.shape)).sum() for part in parts).backward()
     idle = [name for name, p in model.named_parameters() if p.grad is None or p.grad.abs().max() == 0]
     assert not idle

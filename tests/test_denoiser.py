@@ -14,7 +14,7 @@ from handdiff_lib.frames import SIGMAS, estimate_frames, from_steady, smoother_t
 from handdiff_lib.motion import HandMotion, fill_missing
 from handdiff_lib.perturb import NoiseConfig, simulated_estimate
 from handdiff_lib.pyramid import build_pyramid
-from handdiff_lib.refine import refine
+from handdiff_lib.refine import RefineConfig, refine
 from handdiff_lib.synth import synthesize
 
 CONFIG = DenoiserConfig(channels=(4, 4, 4, 4), d=32, layers=1, heads=2, feedforward=32)
@@ -152,7 +152,8 @@ def test_an_open_gate_is_the_gaussian_filter(model, estimate, hand, k):
     """One gate at 1, all else 0: the answer is the estimate's own Gaussian mean."""
     model.pose_head[-1].bias.data.view(16, -1)[:, 6 + k] = 1.0
     want = gaussian(estimate, SIGMAS[k]).R
-    torch.testing.assert_close(refine(estimate, model, hand).R, want, atol=1e-4, rtol=0)
+    whole = refine(estimate, model, hand, RefineConfig(leave_clean=False))
+    torch.testing.assert_close(whole.R, want, atol=1e-4, rtol=0)
     assert (want - estimate.R).abs().max() > 0.05
 
 
@@ -198,16 +199,20 @@ def test_windows_of_a_clip(estimate):
     assert torch.equal(w.betas[1], y.betas[0])
 
 
-def test_the_doubt_learns_and_costs_the_answer_nothing(opinionated, estimate, hand, generator):
-    """It starts at 5 degrees everywhere; its gradient stays in its own head."""
+def test_what_is_said_of_errors_learns_and_costs_the_answer_nothing(opinionated, estimate, hand, generator):
+    """Doubt starts at 5 degrees and all is taken for noisy; the gradients stay in the heads of their own."""
     y, _ = estimate_frames(estimate)
     pred = opinionated(noisy(y.R, generator), y, torch.tensor([2]), hand)
     torch.testing.assert_close(pred.log_sigma.exp(), torch.full((1, 40, 16), math.radians(5)))
-    pred.log_sigma.sum().backward()
-    assert {k.split(".")[0] for k, p in opinionated.named_parameters() if p.grad is not None} == {"doubt_head"}
-    opinionated.doubt_head[-1].weight.data.normal_(generator=generator)
+    assert pred.noisy.sigmoid().min() > 0.99
+    (pred.log_sigma.sum() + pred.noisy.sum()).backward()
+    heads = {k.split(".")[0] for k, p in opinionated.named_parameters() if p.grad is not None}
+    assert heads == {"doubt_head", "noise_head"}
+    for head in (opinionated.doubt_head, opinionated.noise_head):
+        head[-1].weight.data.normal_(generator=generator)
     pred = opinionated(noisy(y.R, generator), y, torch.tensor([2]), hand)
     assert pred.log_sigma.std(dim=1).min() > 0, "it differs from frame to frame"
+    assert pred.noisy.std() > 0
 
 
 @torch.no_grad()
@@ -238,7 +243,7 @@ def random_heads(cfg: DenoiserConfig, pyramid) -> Denoiser:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = Denoiser(cfg, pyramid).eval()
-        for head in (model.pose_head, model.shape_head, model.doubt_head):
+        for head in (model.pose_head, model.shape_head, model.doubt_head, model.noise_head):
             torch.nn.init.normal_(head[-1].weight, std=0.5)
     return model
 
@@ -254,8 +259,8 @@ def test_frames_beyond_the_lookahead_change_nothing(pyramid, estimate, hand, gen
     other = features.clone()
     other[:, 8] += torch.randn(CONFIG.d, generator=generator)
     a, b = model.predict(features, n, y, hand), model.predict(other, n, y, hand)
-    for name in ("R", "state", "log_sigma"):
-        change = (getattr(a, name) - getattr(b, name)).abs().flatten(2).amax((0, 2))
+    for name in ("R", "state", "log_sigma", "noisy"):
+        change = (getattr(a, name) - getattr(b, name)).abs().reshape(1, 16, -1).amax((0, 2))
         assert change[: 8 - lookahead].max() < 1e-6
         assert change[8 - lookahead : 9].min() > 1e-5
 

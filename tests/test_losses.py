@@ -16,6 +16,7 @@ from handdiff_lib.losses import (
     doubt_loss,
     joint_loss,
     loss_terms,
+    noise_loss,
     rotation_loss,
     state_loss,
     weighted,
@@ -33,13 +34,14 @@ def target(generator) -> Target:
     R = rotation.exp(0.4 * torch.randn(2, 5, 16, 3, generator=generator))
     state = torch.tensor([[REACH, GRASP, GRASP, RELEASE, FREE], [FREE] * 5])
     frame = rotation.exp(torch.randn(2, 5, 3, generator=generator))
-    return Target(R, torch.randn(2, 10, generator=generator), state, frame)
+    return Target(R, torch.randn(2, 10, generator=generator), state, frame, torch.tensor([0.0, 1.0]))
 
 
 def right(target: Target) -> Prediction:
-    """The prediction that says the truth, with no opinion about states and a doubt of a radian."""
+    """The prediction that says the truth, with no opinion about states and noise, and a doubt of a radian."""
     b, t = target.state.shape
-    return Prediction(target.R.clone(), target.betas.clone(), torch.zeros(b, t, 4), torch.zeros(b, t, 16))
+    opinions = (torch.zeros(b, t, *size) for size in ((4,), (16,), ()))
+    return Prediction(target.R.clone(), target.betas.clone(), *opinions)
 
 
 def test_rotation_loss_by_hand():
@@ -130,6 +132,14 @@ def test_doubt_by_hand():
     assert doubt_loss(R, R, log_sigma).item() == pytest.approx(-3.0)
 
 
+def test_noise_loss_by_hand():
+    """Sure and right costs nothing, sure and wrong its logit; half noisy costs log 2 at best."""
+    logits = torch.tensor([[20.0, 20.0], [20.0, -20.0], [0.0, 0.0]])
+    for noisy, cost in (([1.0, 1.0, 0.5], 20 / 6 + math.log(2) / 3), ([1.0, 0.0, 0.5], 20 / 6 + math.log(2) / 3)):
+        assert noise_loss(logits, torch.tensor(noisy)).item() == pytest.approx(cost, abs=1e-5)
+    assert noise_loss(logits[:1], torch.tensor([1.0])).item() == pytest.approx(0.0, abs=1e-6)
+
+
 def test_doubt_is_least_at_the_error_and_asks_nothing_of_the_rotations(generator):
     """One sigma for a thousand errors of 0.2 rad about each axis: the RMS of all their coordinates."""
     vector = 0.2 * torch.randn(1, 1000, 1, 3, generator=generator)
@@ -160,7 +170,7 @@ def poses(hand):
         R = torch.cat([(frame.mT @ world[:, :, 0])[:, :, None], world[:, :, 1:]], dim=2)
         start = anatomical_rotations(torch.zeros_like(angles), axes)
         start[:, :, 0] = frame.mT @ start[:, :, 0]
-        truth = Target(start, torch.zeros(b, 10), torch.tensor([state] * b), frame)
+        truth = Target(start, torch.zeros(b, 10), torch.tensor([state] * b), frame, torch.ones(b))
         return replace(right(truth), R=R), truth
 
     return make
@@ -218,9 +228,11 @@ def test_consistency_by_hand(target, hand):
 @pytest.mark.parametrize("frames", [1, 2, 5])
 def test_without_states_and_in_short_windows_all_is_finite(target, hand, frames):
     """Empty sets cost 0; the gradient of the sum is finite and that of an empty term is 0."""
-    cut = Target(target.R[1:, :frames], target.betas[1:], target.state[1:, :frames], target.frame[1:, :frames])
+    per_frame = (x[1:, :frames] for x in (target.state, target.frame))
+    cut = Target(target.R[1:, :frames], target.betas[1:], *per_frame, target.noisy[1:])
     leaves = {"R": cut.R.clone(), "betas": cut.betas.clone()}
     leaves |= {"state": torch.zeros(1, frames, 4), "log_sigma": torch.zeros(1, frames, 16)}
+    leaves |= {"noisy": torch.zeros(1, frames)}
     pred = Prediction(*(leaf.requires_grad_() for leaf in leaves.values()))
     terms = loss_terms(pred, cut, hand)
     assert all(terms[name] == 0 for name in ("state", "kinetics", "stability", "consistency"))
@@ -229,11 +241,13 @@ def test_without_states_and_in_short_windows_all_is_finite(target, hand, frames)
         assert leaf.grad.isfinite().all(), name
     assert (leaves["state"].grad == 0).all()
     assert (leaves["log_sigma"].grad > 0).all(), "it was doubted too much"
+    assert (leaves["noisy"].grad < 0).all(), "this estimate is noisy"
 
 
 def test_the_truth_costs_nothing_but_the_states(target, hand):
     terms = loss_terms(right(target), target, hand)
     assert terms.pop("state").item() == pytest.approx(math.log(4))
+    assert terms.pop("noisy").item() == pytest.approx(math.log(2))
     assert terms.pop("rotation") < 1e-6
     assert terms.pop("shape") == 0
     assert terms.pop("consistency") == 0
@@ -316,9 +330,11 @@ def test_gradients_reach_every_output(target, hand, generator):
         rotvec = (far * torch.randn(2, 5, 16, 3, generator=generator)).requires_grad_()
         betas, state = target.betas.clone().requires_grad_(), torch.zeros(2, 5, 4, requires_grad=True)
         log_sigma = torch.zeros(2, 5, 16, requires_grad=True)
-        pred = Prediction(target.R @ rotation.exp(rotvec), betas, state, log_sigma)
+        noisy = torch.zeros(2, 5, requires_grad=True)
+        pred = Prediction(target.R @ rotation.exp(rotvec), betas, state, log_sigma, noisy)
         weighted(loss_terms(pred, target, hand), LossWeights()).backward()
-        for name, leaf in (("R", rotvec), ("betas", betas), ("state", state), ("log_sigma", log_sigma)):
+        leaves = dict(R=rotvec, betas=betas, state=state, log_sigma=log_sigma, noisy=noisy)
+        for name, leaf in leaves.items():
             assert leaf.grad.isfinite().all(), name
         assert state.grad.abs().max() > 0
         assert (log_sigma.grad.abs() > 0).all()

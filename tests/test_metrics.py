@@ -10,8 +10,10 @@ from scipy.linalg import orthogonal_procrustes
 
 from handdiff_lib import rotation
 from handdiff_lib.metrics import (
+    accel_error_m_s2,
     accel_error_mm,
     align,
+    auc,
     jitter_mm,
     macro_f1,
     mje_mm,
@@ -128,6 +130,41 @@ def test_a_point_goes_to_the_centre():
     torch.testing.assert_close(aligned[..., 0], torch.full((1, 21), 0.001), atol=1e-6, rtol=0)
 
 
+def test_auc_by_hand():
+    """Thresholds lie 50/99 mm apart. No error has area 1. 20 mm is within from number 40 on: 59 trapezoids and a half.
+
+    Half of the joints at 0, half beyond 50 mm: one half.
+    """
+    truth = torch.zeros(1, 2, 3)
+    assert auc(truth, truth).item() == 1
+    assert auc(truth + torch.tensor([0.02, 0.0, 0.0]), truth).item() == pytest.approx(59.5 / 99)
+    assert auc(torch.tensor([[[0.0, 0, 0], [0, 0.051, 0]]]), truth).item() == 0.5
+
+
+def test_auc_is_the_evaluators_loop(joints):
+    """Share of all points within each threshold, trapezoids over 0 to 50 mm: the mean over frames is the same."""
+    pred, truth = joints
+    pred = truth + 0.3 * (pred - truth)
+    error = (pred - truth).norm(dim=-1).numpy()
+    thresholds = np.linspace(0, 0.05, 100)
+    shares = [np.mean([np.mean(error[:, k] <= limit) for k in range(21)]) for limit in thresholds]
+    want = np.trapezoid(shares, thresholds) / 0.05
+    assert 0.2 < want < 0.8
+    assert auc(pred, truth).mean().item() == pytest.approx(want, rel=1e-9)
+    capped = 1 - (1000 * error).clip(max=50).mean() / 50
+    assert want == pytest.approx(capped, abs=0.01), "one minus the capped mean error"
+
+
+def test_clips_are_scored_at_once(generator):
+    """Three clips of six frames: what each has alone."""
+    pred, truth = 0.05 * torch.randn(2, 3, 6, 21, 3, generator=generator)
+    for metric in (mje_mm, p_mje_mm, p_mje_official_mm, auc, accel_error_mm):
+        torch.testing.assert_close(
+            metric(pred, truth), torch.stack([metric(*each) for each in zip(pred, truth, strict=True)])
+        )
+    torch.testing.assert_close(jitter_mm(pred), torch.stack([jitter_mm(each) for each in pred]))
+
+
 # Differences over time
 
 
@@ -137,6 +174,10 @@ def test_acceleration_by_hand():
     pred = truth.clone()
     pred[2, 5, 1] = 0.0021
     torch.testing.assert_close(accel_error_mm(pred, truth), torch.tensor([0.1]))
+
+
+def test_a_mm_a_frame_squared_is_0_9_m_s2_at_30_frames_a_second(joints):
+    torch.testing.assert_close(accel_error_m_s2(*joints, 30.0), 0.9 * accel_error_mm(*joints))
 
 
 def test_constant_velocity_has_no_acceleration(joints):

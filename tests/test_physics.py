@@ -1,6 +1,7 @@
 """Intuitive physics: Euler angles there and back, hand-computed terms, and what an empty set costs."""
 
-from math import pi
+from itertools import pairwise
+from math import pi, radians
 
 import pytest
 import torch
@@ -11,9 +12,12 @@ from handdiff_lib.physics import (
     flips,
     grasp_pairs,
     kin_deg,
+    kin_readings,
     kinetic_loss,
     sta_abs_deg,
     sta_deg2,
+    sta_geo_deg,
+    sta_readings,
     stability_loss,
     transit_triplets,
 )
@@ -129,3 +133,53 @@ def test_a_hand_that_is_carried_is_stable(hand, axes):
     angles = anatomical_angles(R, axes)
     assert sta_deg2(angles[:, 1:].flatten(1)).max() == 0
     assert angles[-1, 0].abs().max() > 0.1
+
+
+# Readings
+
+
+def nodding(axes, degrees_of_wrist, degrees_of_finger):
+    """Rotations whose flexion at the wrist and at one finger joint goes to and fro between 0 and so many degrees."""
+    angles = torch.zeros(2, 6, 16, 3, dtype=torch.float64)
+    angles[:, 1::2, 0, 2], angles[:, 1::2, 4, 2] = radians(degrees_of_wrist), radians(degrees_of_finger)
+    return anatomical_rotations(angles, axes)
+
+
+def test_readings_by_hand(axes):
+    """The wrist nods by 2 degrees, one finger joint by 3: KIN 5, 3 without the wrist, 5/48 on average.
+
+    One of 45 finger angles changes by 3 degrees: STA 9/45 squared, 3/45 absolute; one of 15 joints turns by 3.
+    """
+    R = nodding(axes, 2, 3)
+    found = kin_readings(R, axes) | sta_readings(R, axes)
+    want = {"kin_deg": 5, "kin_fingers_deg": 3, "kin_mean_deg": 5 / 48}
+    want |= {"sta_deg2": 9 / 45, "sta_abs_deg": 3 / 45, "sta_geo_deg": 3 / 15}
+    assert found.keys() == want.keys()
+    for key, value in want.items():
+        frames = 4 if key.startswith("kin") else 5
+        torch.testing.assert_close(found[key], torch.full((2, frames), value).double())
+
+
+def test_readings_are_loops_over_angles(axes, generator):
+    R = rotation.exp(0.4 * torch.randn(5, 16, 3, generator=generator, dtype=torch.float64))
+    angles = anatomical_angles(R, axes).rad2deg()
+    kin, sta = kin_readings(R, axes), sta_readings(R, axes)
+    step = [[[(b - a).item() for a, b in zip(x, y, strict=True)] for x, y in zip(*pair, strict=True)]
+            for pair in pairwise(angles)]  # fmt: skip
+    for t in range(3):
+        back = [[max(0.0, -(a > 0) * b + (a < 0) * b) for a, b in zip(x, y, strict=True)]
+                for x, y in zip(step[t], step[t + 1], strict=True)]  # fmt: skip
+        assert kin["kin_deg"][t].item() == pytest.approx(sum(map(sum, back)))
+        assert kin["kin_fingers_deg"][t].item() == pytest.approx(sum(map(sum, back[1:])))
+    for t in range(4):
+        flat = [x for joint in step[t][1:] for x in joint]
+        assert sta["sta_deg2"][t].item() == pytest.approx(sum(x * x for x in flat) / 45)
+        assert sta["sta_abs_deg"][t].item() == pytest.approx(sum(map(abs, flat)) / 45)
+        turned = [(R[t, j].mT @ R[t + 1, j]).trace().sub(1).div(2).acos().rad2deg().item() for j in range(1, 16)]
+        assert sta["sta_geo_deg"][t].item() == pytest.approx(sum(turned) / 15)
+
+
+def test_geodesic_sta_does_not_depend_on_the_axes(generator):
+    R = rotation.exp(torch.randn(5, 15, 3, generator=generator, dtype=torch.float64))
+    other = rotation.exp(torch.randn(15, 3, generator=generator, dtype=torch.float64))
+    torch.testing.assert_close(sta_geo_deg(other @ R @ other.mT), sta_geo_deg(R))

@@ -17,11 +17,22 @@ from handdiff_lib.motion import HandMotion, MotionError, fill_missing
 from handdiff_lib.perturb import NoiseConfig, simulated_estimate
 from handdiff_lib.presets import PRESETS, config_for
 from handdiff_lib.pyramid import build_pyramid
-from handdiff_lib.refine import RefineConfig, encode_clip, predict_clip, refine, sampled_answer, spread, walk_back
+from handdiff_lib.refine import (
+    RefineConfig,
+    encode_clip,
+    how_noisy,
+    predict_clip,
+    refine,
+    sampled_answer,
+    spread,
+    walk_back,
+)
 from handdiff_lib.synth import synthesize
 
 SMALL = DenoiserConfig(channels=(4, 4, 4, 4), d=32, layers=1, heads=2, feedforward=32, decoder_feedforward=32)
 DECODERS = ("none", "draft", "loop")
+SURE = 20.0
+"""Logit of what is certain."""
 FRAMES = 24
 
 
@@ -40,6 +51,7 @@ def make_model(pyramid):
             model = Denoiser(replace(SMALL, decoder=decoder, decoder_layers=1), pyramid).eval()
             for head in (model.pose_head, model.shape_head, model.doubt_head):
                 head[-1].weight.data = scale * torch.randn(head[-1].weight.shape)
+            model.noise_head[-1].bias.data.fill_(SURE)
             return model
 
     return make
@@ -264,3 +276,37 @@ def test_strength_goes_from_the_filled_input_to_the_answer(model, hand, estimate
     torch.testing.assert_close(half.betas, (filled.betas + full.betas) / 2)
     left = rotation.angle_between(half.R, full.R)
     torch.testing.assert_close(half.sigma, (full.sigma**2 + left**2 / 3).sqrt(), atol=1e-4, rtol=0)
+
+
+# Clean motion
+
+
+def test_clean_motion_stays_and_missing_frames_are_answered(make_model, hand, estimate):
+    """What is taken for clean is not moved; frames without an estimate get the answer all the same."""
+    model = make_model()
+    model.noise_head[-1].bias.data.fill_(-SURE)
+    left, whole = (refine(estimate, model, hand, RefineConfig(leave_clean=only)) for only in (True, False))
+    torch.testing.assert_close(left.R[estimate.valid], estimate.R[estimate.valid], atol=1e-5, rtol=0)
+    torch.testing.assert_close(left.R[~estimate.valid], whole.R[~estimate.valid])
+    assert rotation.angle_between(whole.R, fill_missing(estimate).R).rad2deg().mean() > 1
+    torch.testing.assert_close(
+        left.sigma[3], (whole.sigma[3] ** 2 + angle2(left, whole)[3] / 3).sqrt(), rtol=1e-3, atol=0
+    )
+
+
+def angle2(one: HandMotion, other: HandMotion) -> torch.Tensor:
+    return rotation.angle_between(one.R, other.R).square()
+
+
+def test_the_estimate_turns_noisy_slowly():
+    """A step in what every frame says becomes a slope; frames without an estimate are at 1."""
+    logit = torch.cat([torch.full((60,), -5.0), torch.full((60,), 5.0)])
+    valid = torch.ones(120, dtype=torch.bool)
+    valid[10] = False
+    far = how_noisy(logit, valid)
+    assert far[10] == 1
+    assert far[:10].max() < 1e-3
+    assert far[-10:].min() > 0.99
+    half = int((far < 0.5).sum())
+    assert 64 <= half <= 69, "a little after the step: it takes more than a doubt"
+    assert far[11:].diff().max() < 0.25

@@ -74,7 +74,8 @@ class Oracle(nn.Module):
     def forward(self, R_n: Tensor, y: object, n: Tensor, hand: HandModel, **teaching: object) -> Prediction:
         self.asked.append((R_n, n, teaching))
         b, t = R_n.shape[:2]
-        return Prediction(self.batch.target.R, self.batch.target.betas, torch.zeros(b, t, 4), torch.zeros(b, t, 16))
+        opinions = (torch.zeros(b, t, *size) for size in ((4,), (16,), ()))
+        return Prediction(self.batch.target.R, self.batch.target.betas, *opinions)
 
 
 # What the denoiser is shown

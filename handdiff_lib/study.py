@@ -14,7 +14,7 @@ from handdiff_lib.hand import load_hand
 from handdiff_lib.learning import write_curves
 from handdiff_lib.motion import HandMotion, MotionError
 from handdiff_lib.peak import matrix_rate
-from handdiff_lib.readers.manipnet import METRES, read_folder
+from handdiff_lib.readers import read_recording
 from handdiff_lib.run import Sources, training_run
 from handdiff_lib.states import annotate as annotate_track
 from handdiff_lib.storage import check_output, save_motion
@@ -96,27 +96,29 @@ def _likes_bf16(cpu: bool) -> bool:
     return all(matrix_rate(torch.bfloat16, device) > 2 * matrix_rate(torch.float32, device) for _ in range(2))
 
 
-def annotate(input: Input, output: Output, fps: float | None = None, force: bool = False) -> None:
-    """Label the motion states of a captured take from contact: reach, stable grasp, manipulate, release.
+def annotate(
+    input: Input, output: Output, fps: float | None = None, hand: Path | None = None, force: bool = False
+) -> None:
+    """Label the motion states of a captured sequence from contact: reach, stable grasp, manipulate, release.
 
     Args:
-        input: a ManipNet take folder, inside its clone, whose object has a mesh.
+        input: a sequence of ManipNet, DexYCB, HO3D, TACO, ARCTIC, HOT3D, HO-Cap or OakInk2, its meshes beside it.
         output: the .npz to write: both hands with `state_prob`, which is all zero in free motion.
-        fps: frames a second, a divisor of 120; 30 if not given.
+        fps: frames a second, where the data set leaves a choice.
+        hand: your MANO as `handdiff hand import` writes it, for data sets whose poses are MANO's; else the open hand.
         force: replace the output if it exists.
     """
     output = check_output(output, (".npz",), force)
-    hand = load_hand()
-    take = read_folder(input, hand, fps)
-    if take.object_mesh is None:
-        raise MotionError(
-            f"{input}: its object has no mesh in the clone, and the states are defined by the distance to it"
-        )
-    thing = load_object(take.object_mesh, METRES, take.object_pose)
+    model = load_hand(hand)
+    take = read_recording(input, model, fps)
+    if not take.objects:
+        raise MotionError(f"{input}: it has no thing, and the states are defined by the distance to one")
+    track = take.objects[take.held or next(iter(take.objects))]
+    thing = load_object(track.mesh_file(), track.metres, track.pose)
     table = Table("hand", *STATES, "free", title=f"share of {len(thing.pose)} frames", title_justify="left")
     labelled: dict[str, HandMotion] = {}
     for name, motion in take.tracks.items():
-        state = annotate_track(motion, hand, thing).state
+        state = annotate_track(motion, model, thing).state
         one_hot = (state[:, None] == torch.arange(len(STATES))).float()
         labelled[name] = replace(motion, state_prob=one_hot)
         shares = [*one_hot.mean(0).tolist(), (state == FREE).float().mean().item()]

@@ -38,7 +38,7 @@ def test_a_take_without_a_mesh_is_refused(recordings, tmp_path, monkeypatch, cap
     with pytest.raises(SystemExit) as stop:
         cli.main()
     assert stop.value.code == 2
-    assert "no mesh" in capsys.readouterr().err
+    assert "no mesh of this thing was found" in capsys.readouterr().err
     assert not out.exists()
 
 

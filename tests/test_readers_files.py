@@ -108,5 +108,6 @@ def test_senseless_frame_rates(tmp_path: Path, motion: HandMotion, fps: float) -
 
 
 def test_layouts_name_every_reader() -> None:
-    for word in ("HandMotion", "HaMeR", "WiLoR-mini", "Dyn-HaMR", "keypoints", "ManipNet"):
+    sets = ("ManipNet", "DexYCB", "HO3D", "ARCTIC", "TACO", "HOT3D", "HO-Cap", "OakInk2")
+    for word in ("HandMotion", "HaMeR", "WiLoR-mini", "Dyn-HaMR", "keypoints", *sets):
         assert word in LAYOUTS

@@ -5,27 +5,29 @@ MANO parameters   .npz .pkl      HaMeR, WiLoR: a dict of arrays over time (`para
 detections        .pkl           HaMeR, WiLoR-mini: a list with an entry an image (`detections`)
 Dyn-HaMR          .npz           *_world_results.npz (`dynhamr`)
 keypoints         .npz .npy .pkl 21 joints a frame (`keypoints`)
-ManipNet          folder         a take of motion capture (`manipnet`)
+data sets         folder, file   a sequence, told by its layout (`datasets`)
 """
 
 from pathlib import Path
-from tokenize import TokenError
 
 import numpy as np
 
 from handdiff_lib.hand import HandModel, load_hand
 from handdiff_lib.motion import HandMotion, MotionError, Side
-from handdiff_lib.readers import detections, dynhamr, keypoints, manipnet, parameters
+from handdiff_lib.readers import detections, dynhamr, keypoints, parameters
+from handdiff_lib.readers.datasets import LAYOUTS as DATA_SETS
+from handdiff_lib.readers.datasets import find_recording, find_recording_in, read_recording
 from handdiff_lib.readers.fields import DEFAULT_FPS, frame_rate
+from handdiff_lib.readers.files import read_npy
 from handdiff_lib.readers.pickles import read_pickle
 from handdiff_lib.storage import check_motion, is_motion_file, motion_from_arrays, read_npz
 
-__all__ = ["DEFAULT_FPS", "LAYOUTS", "read_tracks"]
+__all__ = ["DEFAULT_FPS", "LAYOUTS", "read_recording", "read_tracks"]
 
 LAYOUTS = (
     "a HandMotion .npz; MANO parameters in .npz or .pkl (global_orient, hand_pose, betas over frames, or a list of "
     "per-frame HaMeR or WiLoR-mini outputs); a Dyn-HaMR .npz (trans, root_orient, pose_body, betas, is_right); "
-    "keypoints in .npz, .npy or .pkl (T, 21, 3); a ManipNet take folder"
+    f"keypoints in .npz, .npy or .pkl (T, 21, 3); {DATA_SETS}"
 )
 """What `read_tracks` understands, in one sentence."""
 
@@ -33,12 +35,12 @@ LAYOUTS = (
 def read_tracks(
     path: str | Path, fps: float | None = None, side: Side | None = None, hand: HandModel | None = None
 ) -> dict[str, HandMotion]:
-    """The tracks in a file or take folder: `left` and `right`, or a HandMotion file's own names.
+    """The tracks in a file or sequence folder: `left` and `right`, or a HandMotion file's own names.
 
     `fps` is for files that state none (DEFAULT_FPS without it); one that states another is refused. A ManipNet take
     comes at 30 frames a second, or at an `fps` that divides 120. `side` says which hand is shown where the file does
-    not; where it does, only the tracks of that side come back. `hand` is the hand that keypoints are fitted with, the
-    open hand if not given.
+    not; where it does, only the tracks of that side come back. `hand` is the hand that keypoints and data sets become,
+    the open hand if not given; DexYCB, ARCTIC, HOT3D and HO-Cap need MANO (see `recording`).
 
     Raises:
         MotionError: one line with the file, what was found and what is understood.
@@ -60,14 +62,18 @@ def _read(
     path: Path, where: str, fps: float | None, side: Side | None, hand: HandModel | None
 ) -> dict[str, HandMotion]:
     """All tracks, by suffix and then by content."""
-    if path.is_dir():
-        return manipnet.read_folder(path, hand or load_hand(), fps).tracks
+    recording = find_recording(path, hand or load_hand(), fps)
+    if recording is not None:
+        return recording.tracks
     content = _content(path)
     if path.suffix.lower() == ".npz" and is_motion_file(content):
         tracks = motion_from_arrays(content, where)
         for motion in tracks.values():
             frame_rate(motion.fps, fps, where)
         return tracks
+    recording = find_recording_in(content, path, hand or load_hand(), fps)
+    if recording is not None:
+        return recording.tracks
     if dynhamr.is_dynhamr(content):
         return dynhamr.read_dynhamr(content, where, fps)
     if parameters.is_parameters(content):
@@ -87,25 +93,12 @@ def _content(path: Path) -> object:
         case ".npz":
             return read_npz(path)
         case ".npy":
-            return _read_npy(path)
+            return read_npy(path)
         case ".pkl" | ".pickle":
             return read_pickle(path)
     if not path.is_file():
         raise MotionError(f"input {path} not found; check the path")
     raise MotionError(f"{path}: files ending in {path.suffix or 'no suffix'} are not read; understood are {LAYOUTS}")
-
-
-def _read_npy(path: Path) -> np.ndarray:
-    """One array, without pickle."""
-    if not path.is_file():
-        raise MotionError(f"input {path} not found; check the path")
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (EOFError, MemoryError, OSError, SyntaxError, TokenError, TypeError, ValueError) as error:
-        raise MotionError(f"{path} is not a readable .npy of numbers ({error}); save a plain array again") from None
-    if not isinstance(array, np.ndarray):
-        raise MotionError(f"{path} is an .npz by content; rename it to .npz")
-    return array
 
 
 def _describe(content: object) -> str:

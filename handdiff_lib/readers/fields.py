@@ -4,7 +4,10 @@ Files differ in shapes and in how they write rotations; every reader asks here, 
 same way: file, field, what was expected, what was found.
 """
 
+from typing import Literal
+
 import numpy as np
+import roma
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -91,3 +94,21 @@ def clean_rotations(
             f"(frame {frame} is off by {float(off[frame]):.2g}); normalise them or mark the frames as not valid"
         )
     return rotation.polar(R)
+
+
+def quaternions(value: object, order: Literal["xyzw", "wxyz"], name: str, where: str) -> Float[Tensor, "*batch 3 3"]:
+    """Rotation matrices from quaternions of any length; zero ones give NaN, so `valid` must leave them out."""
+    q = torch.from_numpy(numbers(value, name, where))
+    if q.shape[-1] != 4:
+        raise MotionError(f"{where}: {name} expected quaternions (..., 4), found {tuple(q.shape)}")
+    q = q if order == "xyzw" else q.roll(-1, dims=-1)
+    return roma.unitquat_to_rotmat(q / q.norm(dim=-1, keepdim=True))
+
+
+def shaped(value: object, shape: tuple[int | None, ...], name: str, where: str) -> Float[Tensor, "..."]:
+    """Numbers of this shape, None for any length."""
+    found = numbers(value, name, where)
+    if len(found.shape) != len(shape) or any(n not in (None, m) for n, m in zip(shape, found.shape, strict=True)):
+        wanted = ", ".join("any" if n is None else str(n) for n in shape)
+        raise MotionError(f"{where}: {name} expected shape ({wanted}), found {found.shape}")
+    return torch.from_numpy(found)

@@ -29,6 +29,7 @@ TEST_TAKES = ("cup1", "teapot3")
 VALIDATION_TAKES = ("mug3",)
 """Never trained on either; choices are made with it."""
 
+SOURCE = "ManipNet, from github.com/cghezhang/ManipNet (CC BY-NC)"
 METRES = 0.1
 """Length of the files' unit."""
 TIPS = (662, 601, 517, 430, 695)
@@ -114,7 +115,8 @@ def read_folder(folder: Path, hand: HandModel, fps: float | None = None) -> Take
     folder = folder.resolve()
     if not all((folder / name).is_file() for name in _FILE.values()):
         raise MotionError(
-            f"{folder} is a folder without {' and '.join(_FILE.values())}; give a file or a ManipNet take"
+            f"{folder} is a folder without {' and '.join(_FILE.values())}, and of no other data set; "
+            "give a file, or the folder of one sequence"
         )
     if folder.parts[-1 - len(_TAKES.parts) : -1] != _TAKES.parts:
         raise MotionError(f"{folder}: a ManipNet take is read inside its clone, <clone>/{_TAKES}/<take>")

@@ -1,29 +1,31 @@
 """Measurements anyone can repeat: what refining costs, and what it gains on motion capture with simulated noise."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from statistics import median
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from torch.utils.flop_counter import FlopCounterMode
 
-from handdiff_lib import rotation
-from handdiff_lib.baselines import best_gaussian, gaussian
+from handdiff_lib.baselines import GRIDS, best_gaussian, gaussian
 from handdiff_lib.contact import load_object
-from handdiff_lib.corpus import manipnet_states, manipnet_tracks, synthetic_corpus
+from handdiff_lib.corpus import is_validation, manipnet_states, manipnet_tracks, synthetic_corpus
 from handdiff_lib.denoiser import Denoiser
 from handdiff_lib.hand import HandModel
 from handdiff_lib.metrics import score
-from handdiff_lib.motion import HandMotion, MotionError
+from handdiff_lib.motion import HandMotion
 from handdiff_lib.perturb import NoiseConfig, simulated_estimate
+from handdiff_lib.presets import PRESETS, config_for
 from handdiff_lib.protocol import FPS, SIGMAS, Clips, cut_clips
-from handdiff_lib.readers.pickles import read_pickle
-from handdiff_lib.refine import RefineConfig, refine
+from handdiff_lib.readers.taco import read_single
+from handdiff_lib.refine import refine
 from handdiff_lib.states import annotate
 from handdiff_lib.synth import synthesize
+from handdiff_lib.topology import FREE
 from handdiff_lib.train import TrainConfig, new_state, train
 
 Pair = tuple[HandMotion, HandMotion]
@@ -49,63 +51,68 @@ def compare(pairs: list[Pair], refined: list[HandMotion], hand: HandModel) -> di
     return table
 
 
-def manipnet_clips(root: Path, cache: Path, hand: HandModel) -> Clips:
-    """Both hands of ManipNet's test takes; states where the clone has the object's mesh (see `manipnet_tracks`)."""
-    tracks = manipnet_tracks(root, hand, cache, lambda *_: None, test=True)
-    states = manipnet_states(root, hand, tracks, lambda *_: None)
+def manipnet_clips(root: Path, cache: Path, hand: HandModel, training: bool = False) -> Clips:
+    """Both hands of ManipNet's test takes, with states where the clone has the object's mesh (see `manipnet_tracks`).
+
+    With `training` those of the training takes, without mug3 and without states.
+    """
+    tracks = manipnet_tracks(root, hand, cache, lambda *_: None, test=not training)
+    tracks = {name: motion for name, motion in tracks.items() if not is_validation(name)}
+    states = {name: torch.full((len(motion),), FREE) for name, motion in tracks.items()}
+    if not training:
+        states = manipnet_states(root, hand, tracks, lambda *_: None)
     slow = {name: replace(motion[::4], fps=motion.fps / 4) for name, motion in tracks.items()}
     return cut_clips(slow, {name: state[::4] for name, state in states.items()})
 
 
 def taco_clips(path: Path, hand: HandModel) -> Clips:
-    """A TACO sequence (`.pkl` with the `.obj` of its tool beside it), a *left* hand's MANO parameters on `hand`.
-
-    The pose is the recorded one; the shape is the mean of `hand`, since betas do not carry over from MANO.
-    """
-    content = read_pickle(path)
-    if not isinstance(content, dict) or not {"hand_pose", "hand_trans", "obj_pose"} <= set(content):
-        raise MotionError(
-            f"{path}: no TACO sequence; it needs hand_pose (T, 48), hand_trans (T, 3), obj_pose (T, 4, 4)"
-        )
-    pose, wrist, thing = (
-        torch.from_numpy(np.asarray(content[k])).float() for k in ("hand_pose", "hand_trans", "obj_pose")
-    )
-    motion = HandMotion(
-        R=rotation.mirror(rotation.exp(pose.view(-1, 16, 3))),
-        betas=torch.zeros(10),
-        transl=rotation.mirror_points(wrist) - hand.J_template[0],
-        valid=torch.ones(len(pose), dtype=torch.bool),
-        fps=FPS, side="left", hand=hand.name, frame="world",
-    )  # fmt: skip
-    name = f"taco.{path.stem}"
-    state = annotate(motion, hand, load_object(path.with_suffix(".obj"), 1.0, thing)).state
+    """The hand of a TACO sequence (`.pkl` with the `.obj` of its tool beside it), posed as recorded, of mean shape."""
+    recording = read_single(path, hand)
+    motion = next(iter(recording.tracks.values()))
+    tool, name = recording.objects["tool"], f"taco.{path.stem}"
+    state = annotate(motion, hand, load_object(tool.mesh_file(), tool.metres, tool.pose)).state
     return cut_clips({name: motion}, {name: state})
 
 
 @dataclass(frozen=True)
-class Speed:
-    """What refining a clip of some length takes."""
+class RefiningTime:
+    """What one way to refine a clip takes."""
 
+    name: str
     frames: int
     seconds: float
+    """The median of three, after one to warm up."""
+    real_time: float
+    """Seconds of motion at 30 frames a second for each second of work."""
+    flops: int
+    """Multiplications and additions of matrix products; 0 where there is no network."""
 
-    @property
-    def ms_per_frame(self) -> float:
-        """Milliseconds a frame."""
-        return 1000 * self.seconds / self.frames
 
-
-def speed(
-    model: Denoiser, hand: HandModel, cfg: RefineConfig, lengths: tuple[int, ...] = (128, 1280, 12_800)
-) -> Iterator[Speed]:
-    """Time `refine` on noisy made-up clips of these lengths, after one warm-up."""
+def refining_times(model: Denoiser, card: dict, hand: HandModel, lengths: tuple[int, ...]) -> Iterator[RefiningTime]:
+    """Time our presets and the filters on a noisy made-up clip of the first length, the recommended one on all."""
     truth = synthesize(hand, seed=7, frames=max(lengths)).motion
     noisy = simulated_estimate(truth, hand, NoiseConfig.hamer_like(), seed=7)
-    refine(noisy[:128], model, hand, cfg)
-    for length in lengths:
+    ways: dict[str, Callable[[HandMotion], HandMotion]] = {
+        name: partial(refine, model=model, hand=hand, cfg=config_for(card, name)) for name in PRESETS
+    }
+    first = next(iter(ways))
+    yield from (_timed(first, ways[first], noisy[:length]) for length in lengths)
+    filters = {name: grid[len(grid) // 2] for name, grid in GRIDS.items() if name != "identity"}
+    for name, way in (ways | filters).items():
+        if name != first:
+            yield _timed(name, way, noisy[: lengths[0]])
+
+
+def _timed(name: str, way: Callable[[HandMotion], HandMotion], motion: HandMotion) -> RefiningTime:
+    with FlopCounterMode(display=False) as counter:
+        way(motion)
+    took = []
+    for _ in range(3):
         start = time.perf_counter()
-        refine(noisy[:length], model, hand, cfg)
-        yield Speed(length, time.perf_counter() - start)
+        way(motion)
+        took.append(time.perf_counter() - start)
+    seconds = median(took)
+    return RefiningTime(name, len(motion), seconds, len(motion) / FPS / seconds, counter.get_total_flops())
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import tyro
 
 from handdiff_lib import bench as benchmarks
 from handdiff_lib.checkpoint import load_denoiser
+from handdiff_lib.data_set_trials import bench_table2, submit_ho3d
 from handdiff_lib.diffusion import Rule
 from handdiff_lib.hand import DATA, InputError, load_hand
 from handdiff_lib.mano_file import import_mano
@@ -18,10 +19,12 @@ from handdiff_lib.presets import config_for
 from handdiff_lib.readers import read_tracks
 from handdiff_lib.refine import refine as refine_track
 from handdiff_lib.report import report
+from handdiff_lib.speed_trials import bench_speed
 from handdiff_lib.storage import BEFORE, TRUTH, check_output, load_motion, save_motion
 from handdiff_lib.study import annotate, train
 from handdiff_lib.terminal import Input, Output, console, print_scores, score_rows
-from handdiff_lib.trials import bench_speed, bench_table3, bench_takes
+from handdiff_lib.training_trials import bench_rivals, bench_table3
+from handdiff_lib.trials import bench_bimanual, bench_occlusion, bench_table1
 
 
 def refine(
@@ -29,6 +32,7 @@ def refine(
     output: Output,
     fps: float | None = None,
     side: Side | None = None,
+    hand: Path | None = None,
     weights: Path | None = None,
     preset: Literal["recommended", "paper", "official-demo"] = "recommended",
     rule: Rule | None = None,
@@ -41,10 +45,11 @@ def refine(
     """Refine the hand motion in a file: estimator output in, a HandMotion .npz out.
 
     Args:
-        input: HandMotion .npz, HaMeR or WiLoR parameters, Dyn-HaMR results, keypoints, or a ManipNet take folder.
+        input: HandMotion .npz, HaMeR or WiLoR parameters, Dyn-HaMR results, keypoints, or a data set's sequence.
         output: where to write the refined tracks (.npz); the estimates stay beside them as NAME.before.
         fps: frames a second, where the file does not say.
         side: which hand the file shows, where it does not say; otherwise refine only this hand.
+        hand: your MANO as `handdiff hand import` writes it, for data sets whose poses are its principal components.
         weights: another model than the one that ships.
         preset: how to walk back: what measures best, the paper's Algorithm 2, or as the authors' released demo.
         rule: instead of the preset's: without new noise, the paper's posterior, or the released demo's re-noising.
@@ -56,8 +61,9 @@ def refine(
     """
     output = check_output(output, (".npz",), force)
     model, card = load_denoiser(weights)
-    hand = load_hand()
-    tracks = {k: m for k, m in read_tracks(input, fps, side).items() if not k.endswith((BEFORE, TRUTH))}
+    seen = load_hand()
+    own = None if hand is None else load_hand(hand)
+    tracks = {k: m for k, m in read_tracks(input, fps, side, own).items() if not k.endswith((BEFORE, TRUTH))}
     if not tracks:
         raise MotionError(f"{input}: it holds only estimates that were refined before; give the original file")
     console.print(f"read     {input}: " + ", ".join(f"{k} {len(m)} frames at {m.fps:g} fps" for k, m in tracks.items()))
@@ -68,7 +74,7 @@ def refine(
             console.print(f"{name:8} no hand in any frame: left out")
             continue
         start = time.perf_counter()
-        refined = refine_track(motion, model, hand, cfg)
+        refined = refine_track(motion, model, seen, cfg)
         console.print(f"{name:8} {describe(motion, refined, time.perf_counter() - start)}")
         written |= {name: refined, name + BEFORE: motion}
     if not written:
@@ -146,8 +152,17 @@ def hand_import(input: Input, output: Output = Path("mano_right.npz"), force: bo
 
 COMMANDS = {"refine": refine, "view": view, "demo": demo, "train": train, "annotate": annotate}
 GROUPS = {
-    "bench": {"takes": bench_takes, "table3": bench_table3, "speed": bench_speed},
+    "bench": {
+        "table1": bench_table1,
+        "table2": bench_table2,
+        "table3": bench_table3,
+        "occlusion": bench_occlusion,
+        "bimanual": bench_bimanual,
+        "speed": bench_speed,
+        "rivals": bench_rivals,
+    },
     "hand": {"import": hand_import},
+    "submit": {"ho3d": submit_ho3d},
 }
 
 

@@ -1,159 +1,146 @@
-"""Commands that measure: gains on test takes, the ablation of the paper's Table 3, and speed."""
+"""The benchmark's tables as commands: every method on the same estimates of motion that is known exactly."""
 
-import json
-import math
-from dataclasses import replace
 from pathlib import Path
 
 import torch
-from rich.table import Table
 
 from handdiff_lib import bench as benchmarks
-from handdiff_lib.checkpoint import load_denoiser
-from handdiff_lib.denoiser import Denoiser
+from handdiff_lib import loop
+from handdiff_lib.contestants import learned, ours, tuned_filters
+from handdiff_lib.corpus import manipnet_tracks
 from handdiff_lib.hand import HandModel, load_hand
-from handdiff_lib.peak import matrix_rate
 from handdiff_lib.perturb import NoiseConfig
-from handdiff_lib.presets import config_for
-from handdiff_lib.protocol import COLUMNS, Clips, Comparison, Refiner, harm, measure
-from handdiff_lib.refine import refine
-from handdiff_lib.run import Sources, training_run
-from handdiff_lib.storage import write_whole
+from handdiff_lib.protocol import OURS, SEED, Case, Clips, Comparison, Refiner, compare, harm, simulated
+from handdiff_lib.published import TABLE1
+from handdiff_lib.results import FOLDER, keep, provenance, show, show_occlusion, show_published
 from handdiff_lib.terminal import console, progress_bars, teller
-from handdiff_lib.train import ROWS, TrainConfig, ablated
 
 PROFILES = {"hamer-like": NoiseConfig.hamer_like(), "khand-like": NoiseConfig.khand_like()}
-FOLDER = Path("outputs/bench")
+"""The test noise: what a good and a weak estimator show on these takes."""
+RIVALS = FOLDER / "rivals"
+"""Where `handdiff bench rivals` puts the learned baselines."""
+QUICK = 8
+"""Clips of a quick run."""
+TUNING = 8
+"""Training clips that filters are tuned on."""
 
 
-def bench_takes(
-    data: Path, taco: Path | None = None, weights: Path | None = None, draws: int = 2, threads: int = 2
+def bench_table1(
+    data: Path,
+    taco: Path | None = None,
+    weights: Path | None = None,
+    more: tuple[Path, ...] = (),
+    rivals: Path = RIVALS,
+    draws: int = 2,
+    quick: bool = False,
+    threads: int = 2,
 ) -> None:
-    """Errors on ManipNet's test takes with simulated noise: input, best Gaussian filter, ours, and what is possible.
+    """Refiners on two simulated estimators, as in the paper's Table 1: filters, learned baselines, ours.
 
     Args:
-        data: a clone of ManipNet.
+        data: a clone of ManipNet; filters are tuned on its training takes, all are measured on its test takes.
         taco: a TACO sequence (.pkl with the .obj of its tool beside it): another subject, hand and thing.
         weights: another model than the one that ships.
+        more: further weights of ours to stand beside it.
+        rivals: folder of learned baselines, made by `handdiff bench rivals`; those that are not there are left out.
         draws: of the noise for each clip.
-        threads: CPU threads.
-    """
-    torch.set_num_threads(threads)
-    hand, (model, card) = load_hand(), load_denoiser(weights)
-    refiner = refiner_of(model, card, hand)
-
-    sets = {"test takes cup1 + teapot3": benchmarks.manipnet_clips(data, FOLDER / "manipnet.npz", hand)}
-    if taco is not None:
-        sets["TACO"] = benchmarks.taco_clips(taco, hand)
-    found = {}
-    for where, clips in sets.items():
-        for name, noise in PROFILES.items():
-            title = f"{where}, {name} simulated noise, {len(clips.names)} clips of 128 frames, {draws} draws"
-            found[f"{where}, {name}"] = show(measure(clips, noise, refiner, hand, title, draws)).json()
-        harmed = harm(clips, refiner, hand)
-        found[f"{where}, clean"] = vars(harmed)
-        console.print(
-            f"{where}, clean input: joints moved by {harmed.moved_mm:.2f} mm, ACCL against the input "
-            f"{harmed.accl_mm:.2f}, mean acceleration changed by {harmed.acceleration_mm:+.2f} mm/frame²\n"
-        )
-    keep("takes.json", {"weights": card["name"], "steps": card["steps"]} | found)
-
-
-def refiner_of(model: Denoiser, card: dict, hand: HandModel) -> Refiner:
-    """Refining as these weights are meant to be used."""
-    cfg = config_for(card)
-    return lambda motion: refine(motion, model, hand, cfg)
-
-
-def show(found: Comparison) -> Comparison:
-    """Print a comparison: the table, what ours gains with its 95 % interval over clips, and the states."""
-    table = Table(*COLUMNS[:1], title=found.title, title_justify="left")
-    for column in COLUMNS[1:]:
-        table.add_column(column, justify="right")
-    for row in found.cells():
-        table.add_row(*("–" if cell == "nan" else cell for cell in row))
-    console.print(table, width=max(console.width, 132), crop=False)
-    for name, (value, low, high) in found.gains().items():
-        text = f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
-        console.print(f"  {name.replace('_', ' '):24} {text}")
-    if not math.isnan(found.macro_f1):
-        each = ", ".join(f"{name} {value:.2f}" for name, value in found.state_f1.items())
-        console.print(f"  states: macro-F1 {found.macro_f1:.2f} ({each}), accuracy {found.state_accuracy:.2f}\n")
-    return found
-
-
-def keep(name: str, found: dict) -> None:
-    """Write numbers as JSON beside the other measurements."""
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(found, indent=1) + "\n"
-    write_whole(FOLDER / name, lambda file: file.write(text.encode()), suffix=".json", force=True)
-    console.print(f"wrote {FOLDER / name}")
-
-
-def bench_table3(data: Path, steps: int = 400, seeds: int = 3, batch: int = 16, threads: int = 1) -> None:
-    """The rows of the paper's Table 3: each part of the method added in turn, trained and measured alike.
-
-    Small models on a small budget, so that differences show their scatter over seeds; training goes on where it
-    stopped.
-
-    Args:
-        data: a clone of ManipNet.
-        steps: training steps of each model.
-        seeds: models a row.
-        batch: windows a step.
+        quick: eight clips and one draw.
         threads: CPU threads.
     """
     torch.set_num_threads(threads)
     hand = load_hand()
-    clips = benchmarks.manipnet_clips(data, FOLDER / "manipnet.npz", hand)
-    config = TrainConfig.tiny()
-    decoder = replace(config.model, decoder="draft", decoder_layers=2, decoder_feedforward=256)
-    config = replace(config, model=decoder, steps=steps, batch=batch, warmup=min(config.warmup, steps // 4))
-    found: dict[str, list[dict]] = {}
+    alike = [path for path in sorted((rivals / "ours").glob("*/*.safetensors")) if path.stem == path.parent.name]
+    models = learned(rivals, hand) | ours(weights, [*alike, *more], hand)
+    sets = {"ManipNet cup1 + teapot3": held_out(data, hand)}
+    if taco is not None:
+        sets["TACO"] = benchmarks.taco_clips(taco, hand)
+    if quick:
+        sets, draws = {where: clips.first(QUICK) for where, clips in sets.items()}, 1
+    found: dict = provenance(SEED, *(clips.R for clips in sets.values()))
+    for name, noise in PROFILES.items():
+        filters, found[f"tuned, {name}"] = _tuned(data, noise, hand)
+        for where, clips in sets.items():
+            title = f"{where}, {name} simulated noise: {len(clips.names)} clips of 128 frames, {draws} draws"
+            found[f"{where}, {name}"] = _run(simulated(clips, noise, hand, draws), filters | models, hand, title).json()
+    for where, clips in sets.items():
+        harmed = harm(clips, models[OURS], hand)
+        found[f"{where}, clean"] = vars(harmed)
+        console.print(
+            f"{where}, clean input: joints moved by {harmed.moved_mm:.2f} mm, ACCL against the input "
+            f"{harmed.accl_mm:.2f}, mean acceleration changed by {harmed.acceleration_mm:+.2f} mm/frame²"
+        )
+    show_published(TABLE1)
+    keep("table1.json", found)
+
+
+def held_out(data: Path, hand: HandModel) -> Clips:
+    """ManipNet's test takes."""
+    return benchmarks.manipnet_clips(data, FOLDER / "manipnet.npz", hand)
+
+
+def _tuned(data: Path, noise: NoiseConfig, hand: HandModel) -> tuple[dict[str, Refiner], dict]:
+    """Filters with the settings that are best on training clips under this noise, and the record of the search."""
+    clips = benchmarks.manipnet_clips(data, FOLDER / "manipnet_train.npz", hand, training=True).first(TUNING)
+    with progress_bars() as progress:
+        tuned = tuned_filters(simulated(clips, noise, hand, 1), hand, teller(progress))
+    return {name: each.best.filter for name, each in tuned.items()}, {n: each.json() for n, each in tuned.items()}
+
+
+def _run(cases: list[Case], methods: dict[str, Refiner], hand: HandModel, title: str) -> Comparison:
+    """Compare, with a bar, and print the table."""
     with progress_bars() as progress:
         tell = teller(progress)
-        for row in ROWS:
-            for seed in range(seeds):
-                cfg = ablated(replace(config, seed=seed), row)
-                name, folder = f"{row}-{seed}", FOLDER / "table3" / f"{row}-{seed}"
-                for state, _ in training_run(name, cfg, Sources(data), folder, tell):
-                    tell(name, state.step, steps)
-                model, card = load_denoiser(folder / f"{name}.safetensors")
-                found.setdefault(row, []).append(_scores(clips, hand, model, card))
-    table = Table("row", title=f"test takes, khand-like, {steps} steps of {batch} windows, {seeds} seeds")
-    for key in ("mje", "p_mje", "accl", "kin", "macro_f1"):
-        table.add_column(key.replace("_", "-").upper(), justify="right")
-    for row, runs in found.items():
-        columns = torch.tensor([list(run.values()) for run in runs])
-        table.add_row(row, *(f"{m:.2f} ± {s:.2f}" for m, s in zip(columns.mean(0), columns.std(0), strict=True)))
-    console.print(table)
-    keep("table3.json", {"steps": steps, "batch": batch, "rows": found})
+        found = compare(cases, methods, hand, title, lambda name, done, count: tell("methods", done, count))
+    return show(found)
 
 
-def _scores(clips: Clips, hand: HandModel, model: Denoiser, card: dict) -> dict[str, float]:
-    found = measure(clips, PROFILES["khand-like"], refiner_of(model, card, hand), hand, "", draws=1)
-    ours = found.rows["handdiff"]
-    scores = {key: ours.mean(f"{key}_mm") for key in ("mje", "p_mje", "accl")}
-    return scores | {"kin": ours.kin_deg, "macro_f1": found.macro_f1}
-
-
-def bench_speed(threads: int = 2) -> None:
-    """Time to refine 128, 1,280 and 12,800 frames, and windows a second in training, with the share of the peak.
+def bench_bimanual(
+    data: Path, weights: Path | None = None, draws: int = 2, quick: bool = False, threads: int = 2
+) -> None:
+    """Both hands of ManipNet, each refined by itself: left hands and right hands apart (the paper's Appendix B).
 
     Args:
+        data: a clone of ManipNet.
+        weights: another model than the one that ships.
+        draws: of the noise for each clip.
+        quick: eight clips and one draw.
         threads: CPU threads.
     """
     torch.set_num_threads(threads)
-    (model, card), hand = load_denoiser(), load_hand()
-    console.print(f"weights {card['name']}, {threads} threads")
-    for row in benchmarks.speed(model, hand, config_for(card)):
-        console.print(f"{row.frames:6} frames  {row.seconds:7.2f} s  {row.ms_per_frame:6.2f} ms a frame")
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    for dtype in (torch.float32, torch.bfloat16):
-        peak = matrix_rate(dtype, device)
-        console.print(f"training on {device}, {dtype}: matrix peak measured {peak / 1e12:.2f} TFLOP/s")
-        for name in ("tiny", "base", "paper"):
-            done = benchmarks.training_speed(getattr(TrainConfig, name)(), hand, dtype, device)
-            console.print(
-                f"  {name:6} {done.windows:8.1f} windows of 16 frames a second, {done.flops / peak:6.1%} of the peak"
-            )
+    hand = load_hand()
+    clips = held_out(data, hand)
+    if quick:
+        clips, draws = clips.first(QUICK), 1
+    models = ours(weights, [], hand)
+    found: dict = provenance(SEED, clips.R)
+    for name, noise in PROFILES.items():
+        cases = simulated(clips, noise, hand, draws)
+        for side in ("left", "right"):
+            some = [case for case in cases if f".{side}[" in case.clip]
+            title = f"ManipNet cup1 + teapot3, {side} hands, {name} simulated noise: {len(some)} clips"
+            found[f"{side}, {name}"] = _run(some, models, hand, title).json()
+    keep("bimanual.json", found)
+
+
+def bench_occlusion(
+    data: Path, weights: Path | None = None, rivals: Path = RIVALS, more: tuple[Path, ...] = (), threads: int = 2
+) -> None:
+    """A real estimator on rendered hands: MediaPipe's errors, by how much of the hand is hidden.
+
+    Args:
+        data: a clone of ManipNet; the estimates on its test takes ship.
+        weights: another model than the one that ships.
+        rivals: folder of learned baselines, made by `handdiff bench rivals`; those that are not there are left out.
+        more: further weights of ours to stand beside it.
+        threads: CPU threads.
+    """
+    torch.set_num_threads(threads)
+    hand = load_hand()
+    tracks = manipnet_tracks(data, hand, FOLDER / "manipnet.npz", lambda *_: None, test=True)
+    given = loop.trials(loop.load_watched(), tracks, hand)
+    filters, tuned = _tuned(data, PROFILES["khand-like"], hand)
+    models = learned(rivals, hand) | ours(weights, list(more), hand)
+    with console.status("lifting, filtering, refining"):
+        found = loop.measure(given, filters | models, hand)
+    show_occlusion(found)
+    keep("occlusion.json", provenance(0) | found.json() | {"tuned on khand-like noise": tuned})

@@ -1,5 +1,6 @@
-"""The Gaussian filter on rotations: what stays, how much noise goes, and what missing frames do."""
+"""The Gaussian filter on rotations: what stays, how much noise goes, what missing frames do; and tuning filters."""
 
+import json
 from dataclasses import replace
 from math import exp, pi, radians
 
@@ -7,7 +8,8 @@ import pytest
 import torch
 
 from handdiff_lib import rotation
-from handdiff_lib.baselines import best_gaussian, gaussian
+from handdiff_lib.baselines import GRIDS, Gaussian, Identity, best_gaussian, gaussian, tune
+from handdiff_lib.metrics import mje_mm, score
 from handdiff_lib.motion import HandMotion, MotionError
 
 
@@ -126,3 +128,66 @@ def test_the_best_sigma_follows_the_noise(hand, generator):
     assert best_gaussian([(track(fast), track(fast))], sigmas, hand) == 0.5
     noisy_turn = track(turning(60, 4).float() @ rotation.exp(0.1 * torch.randn(60, 16, 3, generator=generator)))
     assert best_gaussian([(noisy_turn, track(turning(60, 4).float()))], sigmas, hand) in (1.0, 2.0)
+
+
+# Tuning
+
+
+def test_named_filters_are_the_functions(generator):
+    R = turning(12, 3) @ rotation.exp(0.1 * torch.randn(12, 16, 3, generator=generator)).double()
+    valid = torch.ones(12, dtype=torch.bool)
+    valid[4] = False
+    motion = track(R, valid=valid)
+    torch.testing.assert_close(Gaussian(1.5)(motion).R, gaussian(motion, 1.5).R)
+    assert torch.equal(Identity()(motion).R, gaussian(motion, 0.0).R)
+
+
+def test_tuning_keeps_what_it_tried(hand, generator):
+    """Errors are those of `score`; the best has the least MJE + P-MJE; all can be written as JSON."""
+    truth = track(turning(30, 4).float())
+    noisy = track(truth.R @ rotation.exp(0.1 * torch.randn(30, 16, 3, generator=generator)))
+    tuned = tune("gaussian", GRIDS["gaussian"], [(noisy, truth)], hand)
+    assert [trial.filter for trial in tuned.trials] == list(GRIDS["gaussian"])
+    for trial in tuned.trials[:3]:
+        want = score(trial.filter(noisy), truth, hand)
+        assert (trial.mje_mm, trial.p_mje_mm) == pytest.approx((want["mje_mm"], want["p_mje_mm"]), rel=1e-4)
+    sums = [trial.mje_mm + trial.p_mje_mm for trial in tuned.trials]
+    assert tuned.best is tuned.trials[sums.index(min(sums))]
+    assert 0.5 < tuned.best.filter.sigma_frames < 6
+    told = json.loads(json.dumps(tuned.json()))
+    assert told["name"] == "gaussian"
+    assert told["best"]["setting"] == {"sigma_frames": tuned.best.filter.sigma_frames}
+    assert len(told["tried"]) == len(GRIDS["gaussian"])
+
+
+def test_pairs_weigh_by_their_valid_frames(hand, generator):
+    """A pair of 30 frames and one of 10, of which 5 count: the mean is over 35 frames."""
+    errors = []
+    pairs = []
+    for t, seen in ((30, 30), (10, 5)):
+        valid = torch.arange(t) < seen
+        truth = track(turning(t, 2).float(), valid=valid)
+        noisy = track(truth.R @ rotation.exp(0.1 * torch.randn(t, 16, 3, generator=generator)))
+        pairs.append((noisy, truth))
+        errors.append(mje_mm(noisy.joints(hand)[valid], truth.joints(hand)[valid]))
+    (trial,) = tune("identity", [Identity()], pairs, hand).trials
+    assert trial.mje_mm == pytest.approx(torch.cat(errors).mean().item(), rel=1e-5)
+
+
+def test_nothing_to_tune_is_refused(hand):
+    with pytest.raises(MotionError, match="tune gaussian: 0 pairs and 9 settings; give at least one of each"):
+        tune("gaussian", GRIDS["gaussian"], [], hand)
+
+
+def test_every_filter_beats_the_identity_on_white_noise_but_the_naive_one_does_not_at_a_wrap(hand, generator):
+    """A slow turn through half a turn about y, joints shaking by 6 degrees; the first setting and a middle one each."""
+    angle = torch.linspace(radians(170), radians(190), 40)[:, None, None]
+    truth = track(rotation.exp((angle * torch.tensor([0.0, 1.0, 0.0])).expand(40, 16, 3)))
+    noisy = track(truth.R @ rotation.exp(0.1 * torch.randn(40, 16, 3, generator=generator)))
+    errors = {
+        name: min(t.mje_mm for t in tune(name, filters[:: max(1, len(filters) // 2)], [(noisy, truth)], hand).trials)
+        for name, filters in GRIDS.items()
+    }
+    for name in ("gaussian", "savitzky_golay", "one_euro", "rauch_tung_striebel"):
+        assert errors[name] < 0.9 * errors["identity"], name
+    assert errors["naive_euler"] > 1.5 * errors["identity"]

@@ -14,9 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from handdiff_lib import cli, rotation, trials
+from handdiff_lib import cli, rotation
 from handdiff_lib import run as runs
-from handdiff_lib.bench import Speed, TrainingSpeed
 from handdiff_lib.checkpoint import load_denoiser, save_denoiser
 from handdiff_lib.corpus import Labelled, make_corpus
 from handdiff_lib.data import DrawConfig
@@ -248,7 +247,7 @@ BAD = {  # what makes the input, and a part of the line
         "no track has a valid frame",
     ),
     "refined before": (lambda m: save_motion("in.npz", {"right.before": m}), "give the original file"),
-    "a folder": (lambda m: Path("in.npz").mkdir(), "give a file or a ManipNet take"),
+    "a folder": (lambda m: Path("in.npz").mkdir(), "and of no other data set; give a file"),
     "missing": (lambda m: None, "in.npz not found"),
 }
 
@@ -492,18 +491,6 @@ def test_demo_compares_with_the_truth(run, folder, hand, motion, monkeypatch, ca
     said = capsys.readouterr().out
     assert all(word in said for word in ("input", "Gaussian", "handdiff", "MJE mm", "ACCL"))
     assert Path("made/report.html").read_text().startswith("<!doctype html>")
-
-
-def test_bench_speed_prints_milliseconds_and_windows(run, folder, monkeypatch, capsys):
-    """A tenth of a peak of 2 TFLOP/s."""
-    monkeypatch.setattr(trials.benchmarks, "speed", lambda *_: iter([Speed(frames=100, seconds=0.5)]))
-    monkeypatch.setattr(trials.benchmarks, "training_speed", lambda *_: TrainingSpeed(windows=40.0, flops=2e11))
-    monkeypatch.setattr(trials, "matrix_rate", lambda *_: 2e12)
-    run("bench speed --threads 1")
-    said = capsys.readouterr().out
-    assert "5.00 ms a frame" in said
-    assert "40.0 windows of 16 frames a second" in said
-    assert " 10.0% of the peak" in said
 
 
 def test_help_names_every_command(run, capsys):

@@ -7,11 +7,13 @@ import pytest
 
 import handdiff_lib
 
-ORDER = (  # noqa: SIM905 - a sentence reads better than thirty strings
-    "rotation smoothing topology hand anatomy motion storage mano_file ik readers perturb contact states shapes "
-    "grasp grips paths inhand story synth metrics baselines physics diffusion pyramid meshconv frames decoder "
-    "denoiser checkpoint losses corpus data train refine presets calibration run protocol peak bench scene view "
-    "report learning terminal study trials cli"
+ORDER = (  # noqa: SIM905 - a sentence reads better than sixty strings
+    "rotation smoothing topology hand layers anatomy motion storage mano_file ik readers perturb contact states "
+    "shapes grasp grips paths inhand story synth metrics submit surface filters baselines physics diffusion "
+    "pyramid meshconv frames decoder denoiser checkpoint losses corpus data train timeline refine presets "
+    "calibration framescore scorecard run protocol rivals rival_runs raster loop contestants peak bench published "
+    "packed still scene actors lanes charts stage live players view report learning terminal study results trials "
+    "training_trials data_set_trials speed_trials cli"
 ).split()
 
 LIBRARY = Path(handdiff_lib.__file__).parent

@@ -10,15 +10,17 @@ from handdiff_lib import rotation
 from handdiff_lib.baselines import gaussian
 from handdiff_lib.bench import taco_clips
 from handdiff_lib.metrics import score
-from handdiff_lib.motion import HandMotion, MotionError
-from handdiff_lib.perturb import NoiseConfig, perturb
-from handdiff_lib.protocol import COLUMNS, SEED, Clips, cut_clips, harm, measure
+from handdiff_lib.motion import HandMotion, MotionError, fill_missing
+from handdiff_lib.perturb import NoiseConfig
+from handdiff_lib.protocol import GAP, OURS, Clips, Comparison, compare, cut_clips, harm, simulated
 from handdiff_lib.readers.manipnet import TEST_TAKES, read_take
 from handdiff_lib.readers.pickles import read_pickle
+from handdiff_lib.results import HEADS, rows
 from handdiff_lib.topology import FREE, GRASP, REACH, TIPS
 
 FRAMES, DRAWS = 40, 2
 SCORES = ("mje_mm", "p_mje_mm", "accl_mm", "finger_deg")
+NOISE = replace(NoiseConfig.hamer_like(), missing=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -36,96 +38,108 @@ def identity(motion: HandMotion) -> HandMotion:
 
 
 @pytest.fixture(scope="module")
-def unchanged(clips, hand):
-    return measure(clips, NoiseConfig.hamer_like(), identity, hand, "nothing done", DRAWS)
+def unchanged(clips, hand) -> Comparison:
+    return compare(simulated(clips, NOISE, hand, DRAWS), {OURS: identity}, hand, "nothing done")
 
 
 def test_doing_nothing_is_the_input(unchanged):
     for key in SCORES:
-        ours, given = (getattr(unchanged.rows[name], key) for name in ("handdiff", "input"))
-        torch.testing.assert_close(ours, given, atol=1e-3, rtol=1e-3)
+        ours, given = (unchanged.cards[name].of_sequences(key) for name in (OURS, "input"))
+        assert ours == pytest.approx(given, rel=1e-5)
     gains = unchanged.gains()
     for name in ("mje_change", "p_mje_change", "mje_way_to_bound"):
         assert gains[name] == pytest.approx((0, 0, 0), abs=1e-3)
-    assert gains["accl_over_zero"][0] == pytest.approx(
-        unchanged.rows["input"].mean("accl_mm") / unchanged.zero_accl_mm, rel=1e-3
-    )
+    ratio = unchanged.cards["input"].mean("accl_mm").mean / unchanged.zero_accl_mm
+    assert gains["accl_over_zero"][0] == pytest.approx(ratio, rel=1e-3)
 
 
 def test_the_scores_are_those_of_single_tracks(unchanged, clips, hand):
     """Slow twin: `metrics.score` for every clip and draw."""
+    cases = simulated(clips, NOISE, hand, DRAWS)
     for k in range(3):
-        found = []
-        for seed in range(SEED, SEED + DRAWS):
-            noise, one = NoiseConfig.hamer_like(), torch.Generator().manual_seed(seed)
-            said = perturb(clips.R, clips.betas, hand, noise, torch.ones(3), one)
-            place, valid = torch.zeros(FRAMES, 3), torch.ones(FRAMES, dtype=torch.bool)
-            pred, truth = (
-                HandMotion(R[k], betas[k], place, valid, 30.0, hand="open")
-                for R, betas in ((said.R, said.betas), (clips.R, clips.betas))
-            )
-            found.append(score(pred, truth, hand))
+        found = [score(fill_missing(case.estimate), case.truth, hand) for case in cases if case.clip == clips.names[k]]
+        assert len(found) == DRAWS
         for key in SCORES:
             mean = sum(s[key] for s in found) / DRAWS
-            assert getattr(unchanged.rows["input"], key)[k].item() == pytest.approx(mean, rel=1e-3)
+            assert unchanged.cards["input"].of_sequences(key)[k] == pytest.approx(mean, rel=1e-3)
 
 
 def test_states_are_scored_where_the_truth_has_one(unchanged):
     """15 of 30 frames are reaching: F1 of always saying so is 2 * 15 / (30 + 15), of holding 0."""
-    assert unchanged.state_f1 == {"reach": pytest.approx(2 / 3), "stable grasp": 0}
-    assert unchanged.macro_f1 == pytest.approx(1 / 3)
-    assert unchanged.state_accuracy == pytest.approx(0.5)
+    f1 = {name: value.mean for name, value in unchanged.cards[OURS].state_f1().items()}
+    assert f1 == pytest.approx({"reach": 2 / 3, "stable grasp": 0, "macro": 1 / 3})
+    assert not unchanged.cards["gaussian"].state_f1(), "a filter says nothing of states"
 
 
 def test_the_truth_as_answer_is_perfect(clips, hand):
-    truths = iter(DRAWS * [*zip(clips.R, clips.betas, clips.state, strict=True)])
+    cases = simulated(clips, NOISE, hand, DRAWS)
+    truths = iter([(case.truth, case.state) for case in cases])
 
     def oracle(motion):
-        R, betas, state = next(truths)
-        return replace(motion, R=R, betas=betas, state_prob=(state[:, None] == torch.arange(4)).float())
+        truth, state = next(truths)
+        return replace(truth, state_prob=(state[:, None] == torch.arange(4)).float())
 
-    found = measure(clips, NoiseConfig.hamer_like(), oracle, hand, "perfect", DRAWS)
+    card = compare(cases, {OURS: oracle}, hand, "perfect").cards[OURS]
     for key in SCORES:
-        assert found.rows["handdiff"].mean(key) < 1e-3
-    assert found.macro_f1 == found.state_accuracy == 1
-    assert found.rows["handdiff"].kin_deg == pytest.approx(found.rows["truth"].kin_deg, rel=1e-4)
-    assert found.rows["handdiff"].sta_deg2 == pytest.approx(found.rows["truth"].sta_deg2, rel=1e-4)
+        assert card.mean(key).mean < 1e-3
+    assert card.state_f1()["macro"].mean == 1
+    for key in ("kin_deg", "sta_deg2"):
+        assert card.mean(key).mean == pytest.approx(card.mean(f"truth_{key}").mean, rel=1e-4)
 
 
 def test_the_references_stand_in_order(unchanged):
     """Smoothing is no worse than the input in what its sigma was chosen for, the oracle better than both."""
-    rows = unchanged.rows
-    assert rows["bound"].mean("mje_mm") < rows["gaussian"].mean("mje_mm") < rows["input"].mean("mje_mm")
-    assert rows["bound"].mean("p_mje_mm") < rows["gaussian_p"].mean("p_mje_mm") <= rows["gaussian"].mean("p_mje_mm")
-    assert rows["truth"].mean("mje_mm") == 0
-    low, high = rows["input"].interval("mje_mm")
-    assert low < rows["input"].mean("mje_mm") < high
+
+    def mean(name: str, key: str) -> float:
+        return unchanged.cards[name].mean(key).mean
+
+    assert mean("bound", "mje_mm") < mean("gaussian", "mje_mm") < mean("input", "mje_mm")
+    assert mean("bound", "p_mje_mm") < mean("gaussian_p", "p_mje_mm") <= mean("gaussian", "p_mje_mm")
 
 
 def test_an_oracle_without_noise_that_moves_has_nothing_left(clips, hand):
     """With a constant error alone the input is the bound."""
-    still = replace(NoiseConfig.hamer_like(), jitter_deg=(1e-9, 1e-9), root_jitter_deg=(1e-9, 1e-9), bursts=0.0)
+    still = replace(NOISE, jitter_deg=(1e-9, 1e-9), root_jitter_deg=(1e-9, 1e-9), bursts=0.0)
     still = replace(still, drift_deg=(1e-9, 1e-9), root_drift_deg=(1e-9, 1e-9), missing=0.0)
-    rows = measure(clips, still, identity, hand, "constant", 1).rows
-    torch.testing.assert_close(rows["bound"].mje_mm, rows["input"].mje_mm, atol=1e-2, rtol=0)
+    cards = compare(simulated(clips, still, hand, 1), {}, hand, "constant").cards
+    bound, given = (cards[name].of_sequences("mje_mm") for name in ("bound", "input"))
+    assert bound == pytest.approx(given, abs=1e-2)
 
 
-def test_a_table_and_a_file(unchanged):
-    cells = unchanged.cells()
-    assert len(cells) == 6
-    assert {len(row) for row in cells} == {len(COLUMNS)}
+def test_gaps_count_alike_for_all(clips, hand):
+    """A gap of GAP frames is answered by whoever fills it; in a longer one everybody misses."""
+    cases = simulated(clips, NOISE, hand, 1)
+    for length, missed in ((GAP, 0), (GAP + 1, GAP + 1)):
+        valid = torch.ones(FRAMES, dtype=torch.bool)
+        valid[2 : 2 + length] = False
+        gappy = [replace(case, estimate=replace(case.estimate, valid=valid), bound=None) for case in cases]
+        cards = compare(gappy, {OURS: identity}, hand, "gaps").cards
+        assert "bound" not in cards
+        assert {card.count("missed") for card in cards.values()} == {3 * missed}
+
+
+def test_a_file_and_a_table(unchanged):
     kept = json.loads(json.dumps(unchanged.json(), allow_nan=False))
-    assert kept["rows"]["input"]["mje_mm"] == pytest.approx(unchanged.rows["input"].mean("mje_mm"), abs=1e-4)
-    assert len(kept["rows"]["input"]["mje_mm_of_clips"]) == 3
+    mean = unchanged.cards["input"].mean("mje_mm").mean
+    assert kept["rows"]["input"]["scores"]["mje_mm"]["mean"] == pytest.approx(mean, rel=1e-5)
+    assert len(kept["rows"]["input"]["of_sequences"]["mje_mm"]) == 3
+    cells = rows(unchanged.cards.values(), unchanged.zero_accl_mm)
+    assert {len(row) for row in cells} == {len(HEADS)}
+    assert cells[0][1].startswith(f"{mean:.2f} [")
 
 
 def test_a_single_clip_keeps_its_draws_apart(clips, hand):
     alone = Clips(("a",), clips.R[:1], clips.betas[:1], torch.full((1, FRAMES), FREE))
-    found = measure(alone, NoiseConfig.hamer_like(), identity, hand, "one clip", 4)
-    assert found.rows["input"].mje_mm.shape == (4,)
-    low, high = found.rows["input"].interval("mje_mm")
-    assert low < high
-    assert found.json()["states"] == {"macro_f1": None, "accuracy": None}
+    card = compare(simulated(alone, NOISE, hand, 4), {OURS: identity}, hand, "one clip").cards["input"]
+    assert len(card.of_sequences("mje_mm")) == 4
+    assert card.mean("mje_mm").low < card.mean("mje_mm").high
+    assert not card.state_f1()
+
+
+def test_a_few_clips_are_spread_over_all(clips):
+    assert clips.first(2).names == ("a", "c")
+    assert clips.first(9).names == clips.names
+    torch.testing.assert_close(clips.first(2).R[1], clips.R[2])
 
 
 def test_harm_by_hand(clips, hand):
@@ -170,8 +184,8 @@ def test_the_profiles_show_the_papers_rows(recordings, hand):
     assert len(clips.names) == 28
     paper = {NoiseConfig.hamer_like(): (18.9, 4.4, 7.95), NoiseConfig.khand_like(): (24.4, 5.8, 14.41)}
     for noise, row in paper.items():
-        given = measure(clips, noise, identity, hand, "").rows["input"]
-        found = [given.mean(key) for key in ("mje_mm", "p_mje_mm", "accl_mm")]
+        given = compare(simulated(clips, noise, hand), {}, hand, "").cards["input"]
+        found = [given.mean(key).mean for key in ("mje_mm", "p_mje_mm", "accl_mm")]
         assert found == pytest.approx(row, rel=0.05)
 
 

@@ -1,0 +1,71 @@
+"""What refining, training and the hand layer cost, as ratios in one run and shares of the measured matrix peak."""
+
+from dataclasses import asdict
+
+import torch
+from rich.table import Table
+
+from handdiff_lib import bench as benchmarks
+from handdiff_lib.checkpoint import load_denoiser
+from handdiff_lib.hand import load_hand
+from handdiff_lib.layers import BATCHES, layer_times
+from handdiff_lib.peak import matrix_rate
+from handdiff_lib.results import keep
+from handdiff_lib.terminal import console
+from handdiff_lib.train import TrainConfig
+
+
+def bench_speed(quick: bool = False, threads: int = 2) -> None:
+    """Refining with every preset and filter, training, and our hand layer beside smplx and body-models.
+
+    Args:
+        quick: one clip of 128 frames, no training, and small batches.
+        threads: CPU threads.
+    """
+    torch.set_num_threads(threads)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    found = {"threads": threads, "refining": _refining((128,) if quick else (128, 1280, 12_800))}
+    found["layers"] = _layers(device, BATCHES[:2] if quick else BATCHES)
+    if not quick:
+        found["training"] = _training(device)
+    keep("speed.json", found)
+
+
+def _refining(lengths: tuple[int, ...]) -> list[dict]:
+    (model, card), hand = load_denoiser(), load_hand()
+    peak = matrix_rate(torch.float32, torch.device("cpu"))
+    title = f"refining, {card['name']}, CPU; matrix peak measured {peak / 1e9:.0f} GFLOP/s"
+    table = Table("", "frames", "ms", "x real time", "times ours", "of the peak", title=title, title_justify="left")
+    rows = list(benchmarks.refining_times(model, card, hand, lengths))
+    for row in rows:
+        ratio = row.seconds / row.frames / (rows[0].seconds / rows[0].frames)
+        share = f"{row.flops / row.seconds / peak:.1%}" if row.flops else "–"
+        numbers = (f"{1000 * row.seconds:.1f}", f"{row.real_time:.0f}", f"{ratio:.3f}", share)
+        table.add_row(row.name, str(row.frames), *numbers)
+    console.print(table)
+    return [asdict(row) for row in rows]
+
+
+def _layers(device: torch.device, batches: tuple[int, ...]) -> list[dict]:
+    title = f"hand layers on {device}: times ours (and ms)"
+    rows = list(layer_times(device, batches))
+    names = list(dict.fromkeys(row.layer for row in rows))
+    table = Table("batch", "", *names, title=title, title_justify="left")
+    for k in range(0, len(rows), len(names)):
+        each = rows[k : k + len(names)]
+        table.add_row(str(each[0].batch), each[0].work, *(f"{r.ratio:.2f} ({r.milliseconds:.2f})" for r in each))
+    console.print(table)
+    return [asdict(row) for row in rows]
+
+
+def _training(device: torch.device) -> list[dict]:
+    hand, found = load_hand(), []
+    for dtype in (torch.float32, torch.bfloat16):
+        peak = matrix_rate(dtype, device)
+        console.print(f"training on {device}, {dtype}: matrix peak measured {peak / 1e12:.2f} TFLOP/s")
+        for name in ("tiny", "base", "paper"):
+            done = benchmarks.training_speed(getattr(TrainConfig, name)(), hand, dtype, device)
+            share = done.flops / peak
+            console.print(f"  {name:6} {done.windows:8.1f} windows of 16 frames a second, {share:6.1%} of the peak")
+            found.append({"config": name, "dtype": str(dtype), "windows": done.windows, "share_of_peak": share})
+    return found

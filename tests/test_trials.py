@@ -1,0 +1,114 @@
+"""The benchmark's commands on made-up clips: tables, files, and what is left out."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from handdiff_lib import contestants, speed_trials, training_trials, trials
+from handdiff_lib.baselines import GRIDS
+from handdiff_lib.bench import RefiningTime, TrainingSpeed
+from handdiff_lib.checkpoint import DEFAULT_WEIGHTS
+from handdiff_lib.contestants import SHOWN, learned, ours
+from handdiff_lib.hand import InputError
+from handdiff_lib.layers import LayerTime
+from handdiff_lib.protocol import OURS, Clips
+from handdiff_lib.rival_runs import save_rival
+from handdiff_lib.rivals import RivalConfig, make_rival
+from handdiff_lib.synth import synthesize
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    """The working directory; made-up clips where ManipNet's would be, and a few settings of two filters."""
+    monkeypatch.chdir(tmp_path)
+    few = {name: GRIDS[name][:2] for name in ("gaussian", "one_euro")}
+    monkeypatch.setattr(contestants, "GRIDS", few)
+    return tmp_path
+
+
+@pytest.fixture
+def clips(hand, monkeypatch) -> Clips:
+    made = [synthesize(hand, seed, frames=32) for seed in (5, 6)]
+    names = ("take.left[0:32]", "take.right[0:32]")
+    R, betas, state = (torch.stack(x) for x in zip(*((m.motion.R, m.motion.betas, m.state) for m in made), strict=True))
+    clips = Clips(names, R, betas, state)
+    monkeypatch.setattr(trials.benchmarks, "manipnet_clips", lambda *_, **__: clips)
+    return clips
+
+
+def test_table1_tells_who_refines_best(folder, clips, capsys):
+    trials.bench_table1(Path("none"), quick=True, threads=1)
+    said = capsys.readouterr().out
+    for word in (
+        "hamer-like",
+        "khand-like",
+        "simulated noise",
+        OURS,
+        "Gaussian",
+        "One-Euro",
+        "published, not measured",
+    ):
+        assert word in said
+    kept = json.loads((folder / "outputs/bench/table1.json").read_text())
+    assert set(kept) >= {"command", "commit", "seed", "data_sha256", "tuned, hamer-like"}
+    rows = kept["ManipNet cup1 + teapot3, khand-like"]["rows"]
+    assert set(rows) == {"input", "gaussian", "gaussian_p", "Gaussian", "One-Euro", OURS, "bound"}
+    assert rows["bound"]["scores"]["mje_mm"]["mean"] < rows["input"]["scores"]["mje_mm"]["mean"]
+    assert kept["ManipNet cup1 + teapot3, clean"]["moved_mm"] >= 0
+    assert len(kept["tuned, hamer-like"]["One-Euro"]["tried"]) == 2
+
+
+def test_both_hands_stand_apart(folder, clips):
+    trials.bench_bimanual(Path("none"), quick=True, threads=1)
+    kept = json.loads((folder / "outputs/bench/bimanual.json").read_text())
+    for side in ("left", "right"):
+        assert kept[f"{side}, hamer-like"]["rows"][OURS]["sequences"] == [f"take.{side}[0:32] 0"]
+
+
+def test_learned_baselines_are_found_in_a_folder(hand, clips, tmp_path):
+    """By their names in tables, with the steps they had; an untrained transformer leaves the estimate as it is."""
+    assert learned(tmp_path / "none", hand) == {}
+    small = replace(RivalConfig.usual("transformer"), window=16, d=16, layers=1, heads=2, feedforward=16)
+    save_rival(tmp_path / "transformer.safetensors", make_rival(small, hand), {"steps": 7})
+    found = learned(tmp_path, hand)
+    assert list(found) == [f"{SHOWN['transformer']}, 7 steps"]
+    motion = synthesize(hand, 5, frames=32).motion
+    (answer,) = (method(motion) for method in found.values())
+    torch.testing.assert_close(answer.R, motion.R, atol=1e-4, rtol=0)
+
+
+def test_two_models_of_one_name_are_refused(hand):
+    with pytest.raises(InputError, match="there is another"):
+        ours(None, [DEFAULT_WEIGHTS, DEFAULT_WEIGHTS], hand)
+
+
+def test_table3_trains_every_row(folder, clips, monkeypatch, capsys):
+    """Runs are short-circuited to the weights that ship: what is looked at is the table."""
+    monkeypatch.setattr(training_trials, "training_run", lambda *_: iter(()))
+    monkeypatch.setattr(training_trials, "load_denoiser", lambda _: contestants.load_denoiser(None))
+    training_trials.bench_table3(Path("none"), quick=True)
+    kept = json.loads((folder / "outputs/bench/table3.json").read_text())
+    assert list(kept["rows"]) == ["deterministic", "diffusion", "state", "kinetics", "stability"]
+    assert kept["steps"] == 5
+    assert "published, not measured here: DIP Table 3" in capsys.readouterr().out
+
+
+def test_speed_is_told_as_ratios(folder, monkeypatch, capsys):
+    """A tenth of a peak of 2 TFLOP/s; half as long as ours."""
+    times = [RefiningTime("recommended", 100, 0.5, 6.7, int(1e11)), RefiningTime("gaussian", 100, 0.25, 13.3, 0)]
+    monkeypatch.setattr(speed_trials.benchmarks, "refining_times", lambda *_: iter(times))
+    monkeypatch.setattr(speed_trials.benchmarks, "training_speed", lambda *_: TrainingSpeed(windows=40.0, flops=2e11))
+    monkeypatch.setattr(speed_trials, "matrix_rate", lambda *_: 2e12)
+    layers = [LayerTime("handdiff", 1, "vertices", 2.0, 1.0, 0.0), LayerTime("smplx", 1, "vertices", 3.0, 1.5, 0.0)]
+    monkeypatch.setattr(speed_trials, "layer_times", lambda *_: iter(layers))
+    speed_trials.bench_speed(threads=1)
+    said = capsys.readouterr().out
+    assert "10.0%" in said
+    assert "0.500" in said
+    assert "1.50 (3.00)" in said
+    assert "40.0 windows of 16 frames a second,  10.0% of the peak" in said
+    kept = json.loads((folder / "outputs/bench/speed.json").read_text())
+    assert [row["name"] for row in kept["refining"]] == ["recommended", "gaussian"]

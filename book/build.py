@@ -12,8 +12,9 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
+
+from opening import write_opening
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILT = ROOT / "book" / "nb"
@@ -37,28 +38,6 @@ def main(only: list[str]) -> int:
     code = subprocess.run(site, cwd=ROOT, env=ENVIRONMENT).returncode
     print("book: open _build/html/index.html" if code == 0 else "book: the site has warnings, see above")
     return code
-
-
-def write_opening(path: Path) -> None:
-    """The figure of the first page: what an estimator would say of a motion, refined, and the motion itself."""
-    import torch
-
-    from handdiff_lib.checkpoint import load_denoiser
-    from handdiff_lib.hand import load_hand
-    from handdiff_lib.perturb import NoiseConfig, perturb
-    from handdiff_lib.presets import config_for
-    from handdiff_lib.refine import refine
-    from handdiff_lib.scene import div
-    from handdiff_lib.synth import synthesize
-    from handdiff_lib.view import player
-
-    hand, generator = load_hand(), torch.Generator().manual_seed(0)
-    model, card = load_denoiser()
-    truth = synthesize(hand, seed=20_260_801, frames=120).motion
-    said = perturb(truth.R[None], truth.betas[None], hand, NoiseConfig.hamer_like(), torch.ones(1), generator)
-    estimate = replace(truth, R=said.R[0], valid=said.valid[0])
-    after = refine(estimate, model, hand, config_for(card))
-    path.write_text(div(player({"before": estimate, "after": after, "truth": truth}, hand, trails=8)))
 
 
 def run(name: str) -> bool:

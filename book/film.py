@@ -1,69 +1,46 @@
 """Make book/_static/before_after.gif, the moving picture of the README: the demo clip, before, after and truth.
 
-    python book/film.py             needs chromium, chromedriver and Pillow
+    python book/film.py             needs Pillow
 
-The figure is the book's own player, drawn frame by frame in headless Chromium.
+The frames are the stills of the first page's player, so that no browser is needed.
 """
 
-import base64
-import io
-import shutil
-import tempfile
 from pathlib import Path
 
-from PIL import Image
-from selenium import webdriver
+from opening import opening
+from PIL import Image, ImageDraw, ImageFont
 
-from handdiff_lib.checkpoint import load_denoiser
-from handdiff_lib.hand import DATA, load_hand
-from handdiff_lib.presets import config_for
-from handdiff_lib.refine import refine
-from handdiff_lib.scene import div
-from handdiff_lib.storage import load_motion
-from handdiff_lib.view import player
+from handdiff_lib.stage import Stage
 
 OUT = Path(__file__).resolve().parent / "_static" / "before_after.gif"
-START, SECONDS, FRAMES, FPS = 0.5, 4.0, 60, 10
-WIDTH, HEIGHT = 720, 235
-
-DRAW = """
-const done = arguments[arguments.length - 1], gd = document.querySelector(".js-plotly-plot"), frame = arguments[0];
-Plotly.animate(gd, [frame], {mode: "immediate", frame: {duration: 0, redraw: true}, transition: {duration: 0}})
-  .then(() => Plotly.toImage(gd, {format: "png", width: arguments[1], height: arguments[2]})).then(done);
-"""
+FIRST, LAST, STEP = 15, 135, 3
+WIDTH, HEAD = 720, 30
+GROUND, INK = (255, 255, 255), (51, 51, 51)
 
 
 def main() -> None:
     """Draw the frames and write the film."""
-    hand, (model, card) = load_hand(), load_denoiser()
-    clip = load_motion(DATA / "clips" / "demo.npz")
-    after = refine(clip["right"], model, hand, config_for(card))
-    tracks = {"before": clip["right"], "after": after, "truth": clip["right.truth"]}
-    fig = player(tracks, hand, seconds=SECONDS, start=START, max_frames=FRAMES)
-    fig.layout.sliders, fig.layout.updatemenus, fig.layout.margin = (), (), dict(l=0, r=0, t=0, b=0)
-    with tempfile.TemporaryDirectory() as folder:
-        page = Path(folder) / "page.html"
-        page.write_text(f"<!doctype html><body style='width:{WIDTH}px'>{div(fig, plotlyjs=True)}</body>")
-        pictures = draw(page, [frame.name for frame in fig.frames])
-    small = [picture.convert("RGB").quantize(48, dither=Image.Dither.NONE) for picture in pictures]
-    small[0].save(OUT, save_all=True, append_images=small[1:], duration=1000 // FPS, loop=0, optimize=True)
-    print(f"{OUT.name}: {len(small)} frames, {OUT.stat().st_size / 1e6:.1f} MB")
+    stage = opening()
+    pictures = [draw(stage, frame) for frame in range(FIRST, LAST, STEP)]
+    small = [picture.quantize(64, dither=Image.Dither.NONE) for picture in pictures]
+    pause = round(1000 * STEP / stage.fps)
+    small[0].save(OUT, save_all=True, append_images=small[1:], duration=pause, loop=0, optimize=True)
+    print(f"{OUT.name}: {len(small)} frames, {OUT.stat().st_size / 1e6:.2f} MB")
 
 
-def draw(page: Path, names: list[str]) -> list[Image.Image]:
-    """A picture of every frame."""
-    options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium")
-    for word in ("--headless=new", "--no-sandbox", "--enable-unsafe-swiftshader", "--use-angle=swiftshader"):
-        options.add_argument(word)
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
-    driver.set_script_timeout(120)
-    try:
-        driver.get(page.as_uri())
-        urls = [driver.execute_async_script(DRAW, name, WIDTH, HEIGHT) for name in names]
-    finally:
-        driver.quit()
-    return [Image.open(io.BytesIO(base64.b64decode(url.split(",", 1)[1]))) for url in urls]
+def draw(stage: Stage, frame: int) -> Image.Image:
+    """One frame with the names over the hands, from twice the size so that edges are smooth."""
+    hands = Image.fromarray(stage.still(2 * WIDTH, frame).rgb(GROUND))
+    hands = hands.resize((WIDTH, round(hands.height * WIDTH / hands.width)), Image.Resampling.LANCZOS)
+    page = Image.new("RGB", (WIDTH, hands.height + HEAD), GROUND)
+    page.paste(hands, (0, HEAD))
+    pen, part = ImageDraw.Draw(page), WIDTH / len(stage.columns)
+    for column, name in enumerate(stage.columns):
+        color = stage.cast.actors[column].color
+        middle = (column + 0.5) * part
+        pen.ellipse([middle - 40, HEAD / 2 - 5, middle - 30, HEAD / 2 + 5], fill=color)
+        pen.text((middle - 22, HEAD / 2), name, INK, ImageFont.load_default(16), anchor="lm")
+    return page
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ vertices take 0.4 MB. The camera is orthographic, so hands side by side look ali
 
 import os
 from collections.abc import Callable, Sequence
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import plotly.graph_objects as go
@@ -54,7 +55,14 @@ window.addEventListener("resize", () => setTimeout(fit, 300));
 """
 
 
-def show(fig: go.Figure):
+@runtime_checkable
+class Page(Protocol):
+    """What makes its own HTML, as a stage does."""
+
+    def html(self, script: bool = False, name: str | None = None) -> str: ...
+
+
+def show(fig: go.Figure | Page):
     """Last line of a cell: a live figure in Jupyter, static HTML where HANDDIFF_BOOK is set (the built book)."""
     if "HANDDIFF_BOOK" not in os.environ:
         return fig
@@ -63,8 +71,10 @@ def show(fig: go.Figure):
     return HTML(div(fig))
 
 
-def div(fig: go.Figure, plotlyjs: bool = False, name: str | None = None) -> str:
-    """The figure as an HTML `<div>` as wide as its page; plotly.js comes with it only when asked for."""
+def div(fig: go.Figure | Page, plotlyjs: bool = False, name: str | None = None) -> str:
+    """The figure as an HTML `<div>` as wide as its page; the script that draws it comes along only when asked for."""
+    if not isinstance(fig, go.Figure):
+        return fig.html(plotlyjs, name)
     config = dict(responsive=True, displaylogo=False, displayModeBar=False)
     page = dict(include_plotlyjs=plotlyjs, full_html=False, auto_play=False, default_width="100%", div_id=name)
     return fig.to_html(config=config, post_script=_FIT, **page)

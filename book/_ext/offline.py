@@ -1,4 +1,7 @@
-"""Sphinx extension: pages that need no network. plotly.js and MathJax come from the installed packages."""
+"""Sphinx extension: pages that need no network.
+
+plotly.js and MathJax come from the installed packages, the script of the stages with its hand from the library.
+"""
 
 import shutil
 import sysconfig
@@ -7,6 +10,8 @@ from pathlib import Path
 import plotly
 from sphinx.application import Sphinx
 
+from handdiff_lib.stage import page_hand, page_script, page_style
+
 PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
 MATHJAX = Path(sysconfig.get_paths()["purelib"]) / "sphinx-mathjax-offline" / "static" / "mathjax" / "tex-svg.js"
 
@@ -14,19 +19,24 @@ MATHJAX = Path(sysconfig.get_paths()["purelib"]) / "sphinx-mathjax-offline" / "s
 def setup(app: Sphinx) -> dict:
     """Called by Sphinx."""
     app.connect("html-page-context", _point_launch_buttons_at_the_twins, priority=990)
-    app.connect("html-page-context", _load_plotly_where_needed)
+    app.connect("html-page-context", _load_scripts_where_needed)
     app.connect("build-finished", _copy_scripts)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
 
 
-def _load_plotly_where_needed(app: Sphinx, page: str, template: str, context: dict, doctree: object) -> None:
-    """One script of 4.7 MB, only on pages with a figure, and no script twice.
+def _load_scripts_where_needed(app: Sphinx, page: str, template: str, context: dict, doctree: object) -> None:
+    """plotly.js (4.7 MB) only on pages with a figure, the stages' script (0.2 MB) only with a stage; none twice.
 
     Sphinx 7.4 lists inline scripts twice, once with file name None and once with an empty one; the second
     `const` of sphinx-thebe is then an error on every page.
     """
-    if "Plotly.newPlot" in (context.get("body") or ""):
+    body = context.get("body") or ""
+    app.add_js_file("page.js", priority=900)
+    if "Plotly.newPlot" in body:
         app.add_js_file("plotly.min.js", priority=100)
+    if 'class="handstage"' in body:
+        app.add_css_file("handstage.css")
+        app.add_js_file("handstage.js", priority=900, loading_method="defer")
     seen = {}
     for script in context.get("script_files", []):
         attributes = getattr(script, "attributes", {})
@@ -55,3 +65,6 @@ def _copy_scripts(app: Sphinx, error: Exception | None) -> None:
         (static / "mathjax").mkdir(exist_ok=True)
         shutil.copyfile(PLOTLY, static / "plotly.min.js")
         shutil.copyfile(MATHJAX, static / "mathjax" / "tex-svg.js")
+        (static / "handstage.css").write_text(page_style(), encoding="utf-8")
+        script = f"{page_script()}{page_hand()}handstage.start();\n"
+        (static / "handstage.js").write_text(script, encoding="utf-8")

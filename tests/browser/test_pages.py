@@ -1,13 +1,10 @@
 """What a reader sees: headless Chromium opens the report and the built book with the network shut."""
 
 import json
-import shutil
-import threading
+import re
 import time
-from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 import torch
@@ -40,65 +37,6 @@ Plotly.toImage(gd, {format: "png", width: 300, height: 300}).then((url) => {
 """Of the figure drawn 300 by 300, how many pixels are dark or coloured."""
 
 
-class _Server(SimpleHTTPRequestHandler):
-    """Files, no log, and an empty icon."""
-
-    def log_message(self, *words: object) -> None: ...
-
-    def do_GET(self) -> None:
-        if self.path == "/favicon.ico":
-            self.send_response(204)
-            self.end_headers()
-        else:
-            super().do_GET()
-
-
-@pytest.fixture(scope="module")
-def serve() -> Iterator:
-    """`serve(folder)` is the address at which the folder can be read."""
-    servers = []
-
-    def start(folder: Path) -> str:
-        servers.append(ThreadingHTTPServer(("127.0.0.1", 0), partial(_Server, directory=str(folder))))
-        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
-        return f"http://127.0.0.1:{servers[-1].server_address[1]}"
-
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator:
-    """Headless Chromium that knows no name but 127.0.0.1; skipped where it is not installed."""
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed (see requirements.txt)")
-    programs = [shutil.which(name) for name in ("chromium", "chromedriver")]
-    if None in programs:
-        pytest.skip("chromium and chromedriver are not installed: apt-get install chromium chromium-driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = programs[0]
-    for word in (
-        "--headless=new",
-        "--no-sandbox",
-        "--enable-unsafe-swiftshader",
-        "--use-angle=swiftshader",
-        "--disable-dev-shm-usage",
-        "--no-first-run",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-        "--window-size=1100,900",
-        "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-    ):
-        options.add_argument(word)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(programs[1]))
-    driver.set_script_timeout(60)
-    yield driver
-    driver.quit()
-
-
 def resize(chromium, width: int) -> None:
     """Make the page that many pixels wide; a window cannot be narrower than 500."""
     size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
@@ -115,12 +53,19 @@ def wait(chromium, question: str, *words: object, seconds: float = 40) -> object
     raise AssertionError(f"not true within {seconds} s: {question}")
 
 
+DRAWN = """
+[...document.querySelectorAll(".handstage")].filter((el) => el.stage && el.stage.drawn).length
++ document.querySelectorAll(".js-plotly-plot .main-svg").length
+"""
+
+
 def open_page(chromium, address: str) -> None:
-    """Load a page and wait until its first three-dimensional figure is drawn."""
+    """Load a page and wait until its first figure is drawn."""
     for kind in ("browser", "performance"):
         chromium.get_log(kind)
     chromium.get(address)
-    wait(chromium, "document.querySelector('.js-plotly-plot .gl-container canvas') !== null")
+    chromium.execute_script("document.querySelector('.handstage, .js-plotly-plot').scrollIntoView()")
+    wait(chromium, DRAWN)
 
 
 def check_quiet(chromium, address: str) -> None:
@@ -134,16 +79,42 @@ def check_quiet(chromium, address: str) -> None:
     assert not left, left
 
 
+STAGE_INK = """
+const canvas = arguments[0].querySelector(".hs-canvas"), p = canvas.getContext("2d").getImageData(
+  0, 0, canvas.width, canvas.height).data;
+let count = 0;
+for (let i = 3; i < p.length; i += 4) if (p[i] > 0) count++;
+return count / (canvas.width * canvas.height);
+"""
+"""Share of a stage's canvas that is painted."""
+
+
 def check_plays(chromium) -> None:
     """The first figure is drawn, and Play moves its slider."""
+    if chromium.execute_script("return !document.querySelector('.handstage')"):
+        return check_plotly_plays(chromium)
+    el = chromium.execute_script("return document.querySelector('.handstage')")
+    chromium.execute_script("arguments[0].scrollIntoView()", el)
+    assert chromium.execute_script(STAGE_INK, el) > 0.05
+    if not chromium.execute_script("return !!arguments[0].querySelector('.hs-play')", el):
+        return None
+    chromium.execute_script("const s = arguments[0].stage; s.play(false); s.show(0)", el)
+    chromium.execute_script("arguments[0].querySelector('.hs-play').click()", el)
+    return wait(chromium, "+arguments[0].querySelector('.hs-slider').value > 0", el)
+
+
+def check_plotly_plays(chromium) -> None:
+    """The same of a plotly figure; one in a plane without a slider need only be drawn."""
     figure = chromium.execute_script("return document.querySelector('.js-plotly-plot')")
     chromium.execute_script("arguments[0].scrollIntoView()", figure)
-    assert chromium.execute_async_script(INK, figure) > 1500
+    assert chromium.execute_async_script(INK, figure) > 300
+    if not chromium.execute_script("return (arguments[0]._fullLayout.sliders || []).length", figure):
+        return
     active = "arguments[0]._fullLayout.sliders[0].active"
     before = chromium.execute_script(f"return {active} || 0", figure)
     play = "arguments[0].querySelector('.updatemenu-button')"
     chromium.execute_script(f"{play}.dispatchEvent(new MouseEvent('click', {{bubbles: true}}))", figure)
-    wait(chromium, f"{active} > {before}", figure)
+    wait(chromium, f"{active} !== {before}", figure)
 
 
 @pytest.fixture(scope="module")
@@ -171,8 +142,8 @@ def test_report_draws_and_plays_without_network(chromium, report_address):
     resize(chromium, 1100)
     open_page(chromium, f"{report_address}/report.html")
     check_plays(chromium)
-    assert wait(chromium, "document.querySelectorAll('.js-plotly-plot').length") == 4
-    assert wait(chromium, "document.getElementById('lines0').layout.shapes.length") == 1  # the cursor follows
+    assert chromium.execute_script("return document.querySelectorAll('.handstage').length") == 2
+    wait(chromium, "parseFloat(document.querySelector('.hs-cursor').style.left) > 0")  # it follows the player
     check_quiet(chromium, report_address)
 
 
@@ -180,11 +151,20 @@ def test_report_fits_a_phone(chromium, report_address):
     resize(chromium, 390)
     open_page(chromium, f"{report_address}/report.html")
     wait(chromium, "document.documentElement.scrollWidth <= 390")
-    figure = chromium.execute_script("return document.querySelector('.js-plotly-plot')")
-    assert chromium.execute_async_script(INK, figure) > 1500
+    assert (
+        chromium.execute_script(STAGE_INK, chromium.execute_script("return document.querySelector('.handstage')"))
+        > 0.05
+    )
 
 
-@pytest.mark.parametrize("page", ["book/intro.html", "book/nb/01_hand.html"])
+def pages() -> list[str]:
+    """The pages of the built book that have figures."""
+    found = [path for path in sorted((BOOK / "book").rglob("*.html")) if path.name != "opening.html"]
+    moving = [path for path in found if re.search('class="handstage"|Plotly.newPlot', path.read_text(encoding="utf-8"))]
+    return [str(path.relative_to(BOOK)) for path in moving] or ["book/intro.html"]
+
+
+@pytest.mark.parametrize("page", pages())
 def test_book_page_draws_and_plays_without_network(chromium, serve, page):
     if not (BOOK / page).is_file():
         pytest.skip("the book is not built: make book")
@@ -195,3 +175,17 @@ def test_book_page_draws_and_plays_without_network(chromium, serve, page):
     if chromium.execute_script("return !!document.querySelector('.math')"):
         wait(chromium, "document.querySelectorAll('mjx-container').length")
     check_quiet(chromium, address)
+    resize(chromium, 390)
+    wait(chromium, "document.documentElement.scrollWidth <= 390")
+
+
+def test_links_of_the_built_book_lead_somewhere():
+    """Every address inside the book that a page links to, or loads, is a file."""
+    if not BOOK.is_dir():
+        pytest.skip("the book is not built: make book")
+    broken = []
+    for page in sorted((BOOK / "book").rglob("*.html")):
+        for address in re.findall(r'(?:href|src)="([^"#?]+)', page.read_text(encoding="utf-8")):
+            if not re.match(r"[a-z]+:", address) and not (page.parent / unquote(address)).exists():
+                broken.append(f"{page.name}: {address}")
+    assert not broken, broken

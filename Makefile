@@ -55,7 +55,7 @@ train: $(READY)
 
 bench: $(READY)
 	@$(BIN)/handdiff bench speed
-	@$(if $(DATA),$(BIN)/handdiff bench takes --data $(DATA))
+	@$(if $(DATA),$(BIN)/handdiff bench table1 --data $(DATA))
 
 pair: $(READY)
 	@$(BIN)/python book/pair.py

@@ -287,15 +287,24 @@ origin = torch.zeros_like(y.R[..., 0])  # the estimate, seen from itself
 walk = list(sample(denoise, origin, residual_shift(cfg.N), cfg.rule, frame_noise(seed)))
 
 # %% [markdown]
-# The library's `walk_back` yields the same predictions, and the last of them is what `refine` has given us.
+# The library's `walk_back` yields the same predictions.
+# `refine` then goes to the last of them as far as a head of the network takes the estimate for noisy:
+#
+# $$ R_t = R^y_t \exp\big(g_t \log({R^y_t}^\top \hat R_t)\big), $$
+#
+# where $g_t$ is 1 for a track that shakes and 0 for clean motion, which stays as it is.
 
 # %%
 from handdiff_lib.frames import from_steady, to_steady
-from handdiff_lib.refine import walk_back
+from handdiff_lib.refine import how_noisy, walk_back
 
-for step, pred in zip(walk, walk_back(model, y, hand, cfg), strict=True):
+predictions = list(walk_back(model, y, hand, cfg))
+for step, pred in zip(walk, predictions, strict=True):
     torch.testing.assert_close(decode(step.x0, y.R), pred.R, atol=1e-4, rtol=0)
-torch.testing.assert_close(from_steady(decode(walk[-1].x0, y.R), frame)[0], after.R, atol=1e-4, rtol=0)
+R_y, R_hat = (from_steady(R, frame)[0] for R in (y.R, decode(walk[-1].x0, y.R)))
+g = how_noisy(predictions[0].noisy[0], before.valid)[:, None, None]
+torch.testing.assert_close(R_y @ rotation.exp(g * rotation.log(R_y.mT @ R_hat)), after.R, atol=1e-4, rtol=0)
+print(f"noisy: {g.mean():.2f} on average")
 
 # %% [markdown]
 # One frame of the walk: left, in grey, $x_n$; in the middle what the denoiser says; right the truth.

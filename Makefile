@@ -45,7 +45,7 @@ test: $(READY) .venv/.anny
 	@echo "== library"
 	@$(BIN)/python -m pytest -n 2
 	@echo "== notebooks"
-	@$(BIN)/python -m pytest --nbval --nbval-current-env -p no:cacheprovider notebooks
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --nbval --nbval-current-env -p no:cacheprovider notebooks
 
 book: $(READY)
 	@$(BIN)/python book/build.py

@@ -56,9 +56,7 @@ def bench_table2(
         console.print("ours needs the data: --dexycb-root and --hand, or --ho3d-root")
 
 
-def _scored(
-    title: str, root: Path, names: tuple[str, ...], hand: HandModel, weights: Path | None, quick: bool
-) -> dict:
+def _scored(title: str, root: Path, names: tuple[str, ...], hand: HandModel, weights: Path | None, quick: bool) -> dict:
     """Our refiner on the motion of these sequences, under both kinds of noise."""
     tracks: dict[str, HandMotion] = {}
     with progress_bars() as progress:

@@ -24,7 +24,7 @@ def bench_speed(quick: bool = False, threads: int = 2) -> None:
     """
     torch.set_num_threads(threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    found = {"threads": threads, "refining": _refining((128,) if quick else (128, 1280, 12_800))}
+    found = {"threads": threads, "refining": _refining((128,) if quick else (128, 1280))}
     found["layers"] = _layers(device, BATCHES[:2] if quick else BATCHES)
     if not quick:
         found["training"] = _training(device)

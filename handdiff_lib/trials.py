@@ -117,7 +117,8 @@ def bench_bimanual(
         cases = simulated(clips, noise, hand, draws)
         for side in ("left", "right"):
             some = [case for case in cases if f".{side}[" in case.clip]
-            title = f"ManipNet cup1 + teapot3, {side} hands, {name} simulated noise: {len(some)} clips"
+            what = f"{name} simulated noise: {len(some) // draws} clips, {draws} draws"
+            title = f"ManipNet cup1 + teapot3, {side} hands, {what}"
             found[f"{side}, {name}"] = _run(some, models, hand, title).json()
     keep("bimanual.json", found)
 

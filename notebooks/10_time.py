@@ -135,7 +135,7 @@ show(frames_slider(fig, films, "asking: frame", 200, active=15))
 # $$ A = \mathrm{softmax}\!\Big( \frac{Q K^\top}{\sqrt{d_h}} \Big), \qquad \text{answer} = A V . $$
 #
 # Row $t$ of $A$ is what the figure shows.
-# Eight *heads* do this side by side, each with $d_h = d / 8$ of the $d$ numbers, and a last matrix joins what they found.
+# Eight *heads* do this side by side, each with $d_h = d / 8$ of the $d$ numbers, and a last matrix joins them.
 # We read the matrices from the weights that ship, and do it by hand.
 
 

@@ -271,7 +271,7 @@ for name, motion in {"clean": clean, "shaken": shaken, "Gaussian, σ = 3": filte
 #
 # Here is a constraint that the paper lacks.
 # A finger must not go *through* a thing.
-# For a ball with centre $m$ and radius $\rho$, the depth of a point $v$ of the skin is $\rho - \lVert v - m \rVert$, and
+# For a ball with centre $m$ and radius $\rho$, the depth of a point $v$ of skin is $\rho - \lVert v - m \rVert$, and
 #
 # $$ L_{depth} = \sum_v \max\big(0,\; \rho - \lVert v - m \rVert\big)^2 . $$
 #

@@ -1,6 +1,7 @@
 """The part of the benchmark that trains: learned baselines, and the rows of the paper's Table 3."""
 
 from dataclasses import replace
+from math import isfinite
 from pathlib import Path
 
 import torch
@@ -11,7 +12,7 @@ from handdiff_lib.contestants import refiner_of
 from handdiff_lib.hand import load_hand
 from handdiff_lib.protocol import OURS, SEED, compare, simulated
 from handdiff_lib.published import TABLE3
-from handdiff_lib.results import FOLDER, keep, provenance, show_published
+from handdiff_lib.results import FOLDER, keep, print_wide, provenance, show_published
 from handdiff_lib.rival_runs import save_rival, train_rival
 from handdiff_lib.rivals import NAMES, RivalConfig
 from handdiff_lib.run import Sources, gather, training_run
@@ -57,6 +58,17 @@ def bench_rivals(data: Path, steps: int = 1500, batch: int = 16, output: Path = 
 KEYS = {"mje_mm": "MJE mm", "p_mje_mm": "P-MJE mm", "accl_mm": "ACCL mm/f²", "kin_deg": "KIN °", "sta_deg2": "STA °²"}
 
 
+def show_ablation(found: dict[str, list[dict[str, float]]], title: str) -> None:
+    """Print the mean and the scatter over seeds of every row; a score that the takes do not have is left out."""
+    scores = list(next(iter(found.values()))[0])
+    table = Table("row", *(KEYS.get(key, "states F1") for key in scores), title=title, title_justify="left")
+    for row, runs in found.items():
+        columns = torch.tensor([[run[key] for key in scores] for run in runs])
+        spread = columns.std(0) if len(runs) > 1 else torch.full_like(columns[0], torch.nan)
+        table.add_row(row, *(f"{m:.2f} ± {s:.2f}" for m, s in zip(columns.mean(0), spread, strict=True)))
+    print_wide(table)
+
+
 def bench_table3(
     data: Path, steps: int = 300, seeds: int = 3, batch: int = 16, quick: bool = False, threads: int = 1
 ) -> None:
@@ -92,14 +104,8 @@ def bench_table3(
                     tell(name, state.step, steps)
                 model = refiner_of(*load_denoiser(folder / f"{name}.safetensors"), hand)
                 card = compare(cases, {OURS: model}, hand, name).cards[OURS]
-                scores = {key: card.mean(key).mean for key in KEYS}
-                found.setdefault(row, []).append(scores | {"macro_f1": card.state_f1()["macro"].mean})
-    title = f"test takes, khand-like simulated noise: {steps} steps of {batch} windows, {seeds} seeds"
-    table = Table("row", *KEYS.values(), "states F1", title=title, title_justify="left")
-    for row, runs in found.items():
-        columns = torch.tensor([list(run.values()) for run in runs])
-        spread = columns.std(0) if seeds > 1 else torch.full_like(columns[0], torch.nan)
-        table.add_row(row, *(f"{m:.2f} ± {s:.2f}" for m, s in zip(columns.mean(0), spread, strict=True)))
-    console.print(table)
+                scores = {key: card.mean(key).mean for key in KEYS} | {"macro_f1": card.state_f1()["macro"].mean}
+                found.setdefault(row, []).append({key: value for key, value in scores.items() if isfinite(value)})
+    show_ablation(found, f"test takes, khand-like simulated noise: {steps} steps of {batch} windows, {seeds} seeds")
     show_published(TABLE3)
     keep("table3.json", provenance(SEED, clips.R) | {"steps": steps, "batch": batch, "rows": found})

@@ -68,6 +68,9 @@ metrics = {
     "STA": ("sta_deg2", "STA (°²), less is calmer"),
     "F1": ("macro_f1", "F1 of the states, more is better"),
 }
+missing = [name for name, (key, _) in metrics.items() if key not in rows["deterministic"][0]]
+metrics = {name: metric for name, metric in metrics.items() if name not in missing}
+print("not measured, since the takes have no such frames:", ", ".join(missing) or "nothing")
 
 
 def runs(row, metric):
@@ -448,8 +451,9 @@ print("                 KIN (°)   STA (°²)   MJE (mm)   ACCL (mm/frame²)")
 told_truth = ["not measured" if value is None else f"{value:.2f}" for value in truth.values()]
 print(f"the truth     {told_truth[0]:>10s} {told_truth[1]:>10s}")
 for row in names:
-    kin, sta, mje, accl = (mean_interval(runs(row, metric))[0] for metric in ("KIN", "STA", "MJE", "ACCL"))
-    print(f"{row:14s} {kin:9.2f} {sta:10.2f} {mje:10.2f} {accl:14.2f}")
+    means = {metric: f"{mean_interval(runs(row, metric))[0]:.2f}" for metric in metrics}
+    kin, sta, mje, accl = (means.get(metric, "–") for metric in ("KIN", "STA", "MJE", "ACCL"))
+    print(f"{row:14s} {kin:>9s} {sta:>10s} {mje:>10s} {accl:>14s}")
 
 # %% [markdown]
 # People do turn back: real fingers correct themselves while they reach, and motion capture has noise of its own.

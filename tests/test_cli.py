@@ -423,6 +423,15 @@ def test_recorded_pairs_and_weights_to_start_from(run, training, weights):
     assert card["data"] == ["pairs.npz"]
 
 
+@pytest.fixture
+def listening():
+    """Ctrl-C is heard: a job in the background does not listen."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("listening")
 def test_ctrl_c_is_calm_and_the_run_goes_on(run, training, monkeypatch, capsys):
     """Pressed in the third step, which is forgotten: exit code 130 and one line."""
 

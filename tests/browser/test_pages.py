@@ -47,7 +47,7 @@ def wait(chromium, question: str, *words: object, seconds: float = 40) -> object
     """The first true answer of a script."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        if answer := chromium.execute_script(f"return {question}", *words):
+        if answer := chromium.execute_script(f"return {question.strip()}", *words):
             return answer
         time.sleep(0.1)
     raise AssertionError(f"not true within {seconds} s: {question}")
@@ -95,7 +95,7 @@ def check_plays(chromium) -> None:
         return check_plotly_plays(chromium)
     el = chromium.execute_script("return document.querySelector('.handstage')")
     chromium.execute_script("arguments[0].scrollIntoView()", el)
-    assert chromium.execute_script(STAGE_INK, el) > 0.05
+    wait(chromium, f"(() => {{{STAGE_INK}}})() > 0.05", el)
     if not chromium.execute_script("return !!arguments[0].querySelector('.hs-play')", el):
         return None
     chromium.execute_script("const s = arguments[0].stage; s.play(false); s.show(0)", el)

@@ -8,6 +8,7 @@ from typing import Literal
 import tyro
 
 from handdiff_lib import bench as benchmarks
+from handdiff_lib.all_trials import bench_all
 from handdiff_lib.checkpoint import load_denoiser
 from handdiff_lib.data_set_trials import bench_table2, submit_ho3d
 from handdiff_lib.diffusion import Rule
@@ -159,6 +160,7 @@ GROUPS = {
         "occlusion": bench_occlusion,
         "bimanual": bench_bimanual,
         "speed": bench_speed,
+        "all": bench_all,
         "rivals": bench_rivals,
     },
     "hand": {"import": hand_import},

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from handdiff_lib import contestants, speed_trials, training_trials, trials
+from handdiff_lib import all_trials, contestants, speed_trials, training_trials, trials
 from handdiff_lib.baselines import GRIDS
 from handdiff_lib.bench import RefiningTime, TrainingSpeed
 from handdiff_lib.checkpoint import DEFAULT_WEIGHTS
@@ -112,3 +112,13 @@ def test_speed_is_told_as_ratios(folder, monkeypatch, capsys):
     assert "40.0 windows of 16 frames a second,  10.0% of the peak" in said
     kept = json.loads((folder / "outputs/bench/speed.json").read_text())
     assert [row["name"] for row in kept["refining"]] == ["recommended", "gaussian"]
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_all_is_every_table(quick, monkeypatch):
+    """Quick runs train nothing."""
+    ran = []
+    for name in ("table1", "table2", "table3", "occlusion", "bimanual", "speed"):
+        monkeypatch.setattr(all_trials, f"bench_{name}", lambda *_, name=name, **__: ran.append(name))
+    all_trials.bench_all(Path("none"), quick=quick)
+    assert ran == ["table1", "table2", *([] if quick else ["table3"]), "occlusion", "bimanual", "speed"]

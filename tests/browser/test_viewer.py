@@ -1,5 +1,7 @@
 """The stage's script in headless Chromium: it skins as the hand model does, and answers keys, fingers and dials."""
 
+import time
+
 import pytest
 import torch
 from test_pages import resize, wait
@@ -153,7 +155,7 @@ def test_autoplay_waits_for_readers_who_want_little_motion(page):
     assert not page.execute_script("return document.querySelectorAll('.handstage')[2].stage.isPlaying")
     page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
     page.execute_script("document.querySelectorAll('.handstage')[3].stage.data.autoplay = true;")
-    page.execute_script("document.querySelector('.handstage').scrollIntoView()")
-    page.execute_script("[...document.querySelectorAll('.handstage')].at(-1).scrollIntoView()")
-    page.execute_script("document.querySelectorAll('.handstage')[3].scrollIntoView()")
+    for there in ("[0]", "[document.querySelectorAll('.handstage').length - 1]", "[3]"):
+        page.execute_script(f"document.querySelectorAll('.handstage'){there}.scrollIntoView()")
+        time.sleep(0.5)  # the page sees what comes and goes once a frame
     wait(page, "document.querySelectorAll('.handstage')[3].stage.isPlaying")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 
 import torch
+from torch import Tensor
 
 from handdiff_lib.filters import NaiveEuler, OneEuro, RauchTungStriebel, SavitzkyGolay
 from handdiff_lib.hand import HandModel
@@ -19,6 +20,11 @@ Pair = tuple[HandMotion, HandMotion]
 """An estimate and the truth it came from."""
 Filter = Callable[[HandMotion], HandMotion]
 """A frozen dataclass of settings that one calls with a motion."""
+JointError = Callable[[Tensor, Tensor], Tensor]
+"""From estimated and true joints to an error a frame: `mje_mm` or `p_mje_mm`."""
+
+SIGMAS = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0)
+"""Of Gaussian filters, in frames: those that are tried."""
 
 
 def gaussian(motion: HandMotion, sigma_frames: float) -> HandMotion:
@@ -42,18 +48,18 @@ def gaussian(motion: HandMotion, sigma_frames: float) -> HandMotion:
     return replace(filled, **means)
 
 
-def best_gaussian(pairs: list[Pair], sigmas: Iterable[float], hand: HandModel) -> float:
-    """The sigma, of those offered, with the least MJE over all frames of the (estimate, truth) pairs.
+def best_gaussian(pairs: list[Pair], sigmas: Iterable[float], hand: HandModel, error: JointError = mje_mm) -> float:
+    """The sigma, of those offered, with the least mean error (MJE) over all frames of the (estimate, truth) pairs.
 
     Only frames where the truth is valid count; of equals the first wins.
     """
     truths = [truth.joints(hand)[truth.valid] for _, truth in pairs]
 
-    def error(sigma: float) -> float:
+    def mean(sigma: float) -> float:
         answers = [gaussian(estimate, sigma).joints(hand)[truth.valid] for estimate, truth in pairs]
-        return torch.cat([mje_mm(p, g) for p, g in zip(answers, truths, strict=True)]).mean().item()
+        return torch.cat([error(p, g) for p, g in zip(answers, truths, strict=True)]).mean().item()
 
-    return min(sigmas, key=error)
+    return min(sigmas, key=mean)
 
 
 @dataclass(frozen=True)
@@ -76,15 +82,13 @@ class Gaussian:
         return gaussian(motion, self.sigma_frames)
 
 
-_SIGMAS = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0)
-
 GRIDS: dict[str, tuple[Filter, ...]] = {
     "identity": (Identity(),),
-    "gaussian": tuple(Gaussian(sigma) for sigma in _SIGMAS),
+    "gaussian": tuple(Gaussian(sigma) for sigma in SIGMAS),
     "savitzky_golay": tuple(SavitzkyGolay(w, k) for k in (1, 2, 3) for w in (5, 7, 9, 11, 15, 21, 31)),
     "one_euro": tuple(OneEuro(f, beta) for f in (0.04, 0.5, 1.0, 2.0, 4.0, 8.0) for beta in (0.0, 0.7, 2.0, 5.0)),
     "rauch_tung_striebel": tuple(RauchTungStriebel(f) for f in (0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0)),
-    "naive_euler": tuple(NaiveEuler(sigma) for sigma in _SIGMAS),
+    "naive_euler": tuple(NaiveEuler(sigma) for sigma in SIGMAS),
 }
 """The settings that are tried for each filter. Those of SmoothNet's authors are among them: Savitzky-Golay 31 frames of
 order 2, One-Euro 0.04 Hz and 0.7, Gaussian near 3."""
@@ -139,8 +143,3 @@ def tune(name: str, filters: Iterable[Filter], pairs: list[Pair], hand: HandMode
         answers = torch.cat([one(estimate).joints(hand)[truth.valid] for estimate, truth in pairs])
         trials.append(Trial(one, mje_mm(answers, truths).mean().item(), p_mje_mm(answers, truths).mean().item()))
     return Tuned(name, tuple(trials))
-
-
-def tune_all(pairs: list[Pair], hand: HandModel) -> dict[str, Tuned]:
-    """`tune` for all of GRIDS."""
-    return {name: tune(name, filters, pairs, hand) for name, filters in GRIDS.items()}

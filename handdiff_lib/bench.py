@@ -11,7 +11,7 @@ import torch
 from accelerate import Accelerator
 from torch.utils.flop_counter import FlopCounterMode
 
-from handdiff_lib.baselines import GRIDS, best_gaussian, gaussian
+from handdiff_lib.baselines import GRIDS, SIGMAS, best_gaussian, gaussian
 from handdiff_lib.contact import load_object
 from handdiff_lib.corpus import is_validation, manipnet_states, manipnet_tracks, synthetic_corpus
 from handdiff_lib.denoiser import Denoiser
@@ -20,7 +20,7 @@ from handdiff_lib.metrics import score
 from handdiff_lib.motion import HandMotion
 from handdiff_lib.perturb import NoiseConfig, simulated_estimate
 from handdiff_lib.presets import PRESETS, config_for
-from handdiff_lib.protocol import FPS, SIGMAS, Clips, cut_clips
+from handdiff_lib.protocol import FPS, Clips, cut_clips
 from handdiff_lib.readers.taco import read_single
 from handdiff_lib.refine import refine
 from handdiff_lib.states import annotate

@@ -18,12 +18,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from handdiff_lib import rotation
-from handdiff_lib.baselines import gaussian
+from handdiff_lib.baselines import SIGMAS, gaussian
 from handdiff_lib.hand import DATA, HandModel
 from handdiff_lib.ik import fit_joints
 from handdiff_lib.metrics import accel_error_mm, mje_mm, p_mje_mm
 from handdiff_lib.motion import HandMotion, MotionError, Side
-from handdiff_lib.protocol import CLIP, RESAMPLES, SIGMAS, Refiner
+from handdiff_lib.protocol import CLIP, RESAMPLES, Refiner
 from handdiff_lib.raster import Camera
 from handdiff_lib.readers.keypoints import DOUBT
 from handdiff_lib.storage import TRUTH, read_npz, write_whole

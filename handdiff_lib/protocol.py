@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from handdiff_lib import rotation
-from handdiff_lib.baselines import gaussian
+from handdiff_lib.baselines import SIGMAS, best_gaussian, gaussian
 from handdiff_lib.framescore import FrameScores, frame_scores
 from handdiff_lib.hand import HandModel
 from handdiff_lib.metrics import accel_error_mm, from_wrist, mje_mm, p_mje_mm
@@ -30,7 +30,6 @@ from handdiff_lib.scorecard import Scorecard
 Refiner = Callable[[HandMotion], HandMotion]
 """What answers for an estimate."""
 
-SIGMAS = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0)
 CLIP, FPS, GAP = 128, 30.0, 32
 """Frames in a clip, frames a second, and frames of the longest gap that counts as answered."""
 SEED = 70
@@ -173,7 +172,9 @@ def compare(
     tell: Callable[[str, int, int], None] = lambda *_: None,
 ) -> Comparison:
     """All methods on all cases; `tell` hears of the method and how many are done."""
-    best = {BY_MJE: best_sigma(cases, hand, mje_mm), BY_P_MJE: best_sigma(cases, hand, p_mje_mm)}
+    pairs = [(case.estimate, case.truth) for case in cases]
+    errors = {BY_MJE: mje_mm, BY_P_MJE: p_mje_mm}
+    best = {name: best_gaussian(pairs, SIGMAS, hand, error) for name, error in errors.items()}
     every: dict[str, tuple[str, Refiner]] = {INPUT: ("input", fill_missing)}
     for name, sigma in best.items():
         word = "MJE" if name == BY_MJE else "P-MJE"
@@ -204,17 +205,6 @@ def together(name: str, draws: list[FrameScores]) -> FrameScores:
     values = {key: torch.cat([d.values[key] for d in draws]) for key in draws[0].values}
     counted, missed = (torch.cat([getattr(d, key) for d in draws]) for key in ("counted", "missed"))
     return FrameScores(name, values, counted, missed, sum(d.state_counts for d in draws))
-
-
-def best_sigma(cases: list[Case], hand: HandModel, error: Callable[[Tensor, Tensor], Tensor]) -> float:
-    """The sigma, of SIGMAS, with the least mean error on these very cases."""
-    truths = [case.truth.joints(hand) for case in cases]
-
-    def mean(sigma: float) -> float:
-        answers = [gaussian(case.estimate, sigma).joints(hand) for case in cases]
-        return sum(error(p, g).mean().item() for p, g in zip(answers, truths, strict=True))
-
-    return min(SIGMAS, key=mean)
 
 
 @dataclass(frozen=True)

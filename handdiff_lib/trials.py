@@ -57,8 +57,9 @@ def bench_table1(
     if quick:
         sets, draws = {where: clips.first(QUICK) for where, clips in sets.items()}, 1
     found: dict = provenance(SEED, *(clips.R for clips in sets.values()))
+    training = _training_clips(data, hand)
     for name, noise in PROFILES.items():
-        filters, found[f"tuned, {name}"] = _tuned(data, noise, hand)
+        filters, found[f"tuned, {name}"] = _tuned(training, noise, hand)
         for where, clips in sets.items():
             title = f"{where}, {name} simulated noise: {len(clips.names)} clips of 128 frames, {draws} draws"
             found[f"{where}, {name}"] = _run(simulated(clips, noise, hand, draws), filters | models, hand, title).json()
@@ -78,9 +79,13 @@ def held_out(data: Path, hand: HandModel) -> Clips:
     return benchmarks.manipnet_clips(data, FOLDER / "manipnet.npz", hand)
 
 
-def _tuned(data: Path, noise: NoiseConfig, hand: HandModel) -> tuple[dict[str, Refiner], dict]:
-    """Filters with the settings that are best on training clips under this noise, and the record of the search."""
-    clips = benchmarks.manipnet_clips(data, FOLDER / "manipnet_train.npz", hand, training=True).first(TUNING)
+def _training_clips(data: Path, hand: HandModel) -> Clips:
+    """Those that filters are tuned on."""
+    return benchmarks.manipnet_clips(data, FOLDER / "manipnet_train.npz", hand, training=True).first(TUNING)
+
+
+def _tuned(clips: Clips, noise: NoiseConfig, hand: HandModel) -> tuple[dict[str, Refiner], dict]:
+    """Filters with the settings that are best on these clips under this noise, and the record of the search."""
     with progress_bars() as progress:
         tuned = tuned_filters(simulated(clips, noise, hand, 1), hand, teller(progress))
     return {name: each.best.filter for name, each in tuned.items()}, {n: each.json() for n, each in tuned.items()}
@@ -139,7 +144,7 @@ def bench_occlusion(
     hand = load_hand()
     tracks = manipnet_tracks(data, hand, FOLDER / "manipnet.npz", lambda *_: None, test=True)
     given = loop.trials(loop.load_watched(), tracks, hand)
-    filters, tuned = _tuned(data, PROFILES["khand-like"], hand)
+    filters, tuned = _tuned(_training_clips(data, hand), PROFILES["khand-like"], hand)
     models = learned(rivals, hand) | ours(weights, list(more), hand)
     with console.status("lifting, filtering, refining"):
         found = loop.measure(given, filters | models, hand)

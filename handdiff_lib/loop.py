@@ -59,6 +59,8 @@ class Watched:
     """Share of the hand's pixels that other things stand in front of; nan when the hand is out of the picture."""
     inside: Float[np.ndarray, "t"]
     """Share of the true joints that lie within the picture."""
+    start: int = 0
+    """The take's frame, at this rate, that the first picture shows."""
 
     @property
     def found(self) -> np.ndarray:
@@ -79,6 +81,8 @@ def save_watched(path: Path, watched: dict[str, Watched], force: bool = False) -
         arrays[f"{name}/R_camera_world"], arrays[f"{name}/t_camera_world"] = seen.R_camera_world, seen.t_camera_world
         arrays[f"{name}/focal_width_height"] = np.array([seen.focal, seen.width, seen.height])
         arrays[f"{name}/fps"] = np.array(one.fps)
+        if one.start:
+            arrays[f"{name}/start"] = np.array(one.start)
     write_whole(path, lambda file: np.savez_compressed(file, **arrays), suffix=".npz", force=force)
 
 
@@ -101,7 +105,8 @@ def load_watched(path: Path = ESTIMATES) -> dict[str, Watched]:
         focal, width, height = arrays[f"{name}/focal_width_height"].tolist()
         turn, shift = arrays[f"{name}/R_camera_world"], arrays[f"{name}/t_camera_world"]
         camera = Camera(turn, shift, focal, int(width), int(height))
-        found[name] = Watched(side=side, fps=float(arrays[f"{name}/fps"]), camera=camera, **values)
+        fps, start = float(arrays[f"{name}/fps"]), int(arrays.get(f"{name}/start", 0))
+        found[name] = Watched(side=side, fps=fps, camera=camera, start=start, **values)
     return found
 
 
@@ -162,7 +167,7 @@ def trials(watched: dict[str, Watched], tracks: dict[str, HandMotion], hand: Han
             raise MotionError(f"{name}: no truth {take}.{side}; there are: {', '.join(tracks) or 'none'}")
         track = tracks[f"{take}.{side}"]
         stride = round(track.fps / one.fps)
-        slow = replace(track[: stride * len(one.found) : stride], fps=one.fps)
+        slow = replace(track[stride * one.start :][: stride * len(one.found) : stride], fps=one.fps)
         if stride * one.fps != track.fps or len(slow) != len(one.found):
             raise MotionError(f"{name}: the truth has {len(track)} frames at {track.fps:g} a second; make it again")
         made.append(Trial(name, one, lift(one, hand), in_camera(slow, one.camera, hand)))

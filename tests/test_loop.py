@@ -5,6 +5,7 @@ from dataclasses import replace
 from functools import cache
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -31,11 +32,12 @@ from handdiff_lib.loop import (
 )
 from handdiff_lib.motion import HandMotion, MotionError
 from handdiff_lib.raster import Camera, look_at
+from handdiff_lib.readers.manipnet import TAKES, TEST_TAKES
 from handdiff_lib.storage import save_motion
 from handdiff_lib.synth import synthesize
 
 CAMERA = look_at(np.array([0.3, 0.6, -0.8]), np.array([0.0, 0.1, 0.1]), np.array([0.0, 1.0, 0.0]), 500.0, 640, 480)
-DETECTOR = Path(__file__).resolve().parent.parent / "data" / "loop" / "detector.py"
+SCRIPTS = Path(__file__).resolve().parent.parent / "data" / "loop"
 
 
 @cache
@@ -64,14 +66,19 @@ def without(one: Watched, frames: slice) -> Watched:
     return replace(one, **changed)
 
 
+def script(name: str) -> ModuleType:
+    """A file of data/loop."""
+    spec = spec_from_file_location(name, SCRIPTS / f"{name}.py")
+    module = module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
 @pytest.fixture(scope="module")
 def detector():
     """The geometry of the making script; its networks are not needed."""
-    spec = spec_from_file_location("detector", DETECTOR)
-    module = module_from_spec(spec)
-    sys.modules["detector"] = module
-    spec.loader.exec_module(module)
-    return module
+    return script("detector")
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
@@ -132,6 +139,41 @@ def test_a_truth_of_four_times_the_frame_rate_is_thinned(hand):
     slow = replace(fast[::4], fps=30.0)
     given = trials({"cup1.head.right": watched(slow, hand)}, {"cup1.right": fast}, hand)
     np.testing.assert_allclose(given[0].truth.R[:, 1:], slow.R[:, 1:])
+
+
+def test_estimates_that_start_later_stand_beside_their_own_stretch(hand, tmp_path):
+    """From frame 7 of 30 a second, that is 28 of 120; the start is stored."""
+    fast = replace(world(frames=160), fps=120.0)
+    slow = replace(fast[28:108:4], fps=30.0)
+    save_watched(tmp_path / "a.npz", {"mug1.random0.right": replace(watched(slow, hand), start=7)})
+    given = trials(load_watched(tmp_path / "a.npz"), {"mug1.right": fast}, hand)
+    np.testing.assert_allclose(given[0].truth.R[:, 1:], slow.R[:, 1:])
+
+
+def test_pairs_of_training_takes_and_of_the_one_kept_out(hand, tmp_path):
+    """A hand that was never found makes no pair."""
+    one = watched(world(), hand)
+    given = {"mug1.random0.right": one, "mug3.random0.right": one, "mug1.random1.right": without(one, slice(None))}
+    save_watched(tmp_path / "a.npz", given)
+    tracks = {"mug1.right": world(), "mug3.right": world()}
+    made = script("make_pairs").train_and_val(tmp_path / "a.npz", tracks, hand)
+    assert set(made["train"]) == {"mug1.random0.right", "mug1.random0.right.truth"}
+    assert set(made["val"]) == {"mug3.random0.right", "mug3.random0.right.truth"}
+    save_motion(tmp_path / "pairs.npz", made["train"])
+    assert len(recorded_pairs(tmp_path / "pairs.npz", hand)) == 1
+
+
+def test_a_drawn_camera_sees_all_joints_from_above_and_is_another_for_every_seed(hand):
+    joints = world().joints(hand).double().numpy()
+    drawn = [script("scenery").random_camera(joints, seed) for seed in range(20)]
+    for camera in drawn:
+        points = camera.project(joints)
+        assert (points >= 0).all() and (points < (640, 480)).all()  # noqa: PT018 - one picture
+        assert camera.see(joints)[..., 2].min() > 0
+        assert camera.place[1] > joints.mean((0, 1))[1]
+    assert len({round(camera.focal, 3) for camera in drawn}) == 20
+    around = np.stack([camera.place for camera in drawn]) - joints.mean((0, 1))
+    assert (np.ptp(around, axis=0)[[0, 2]] > 0.8).all()  # from all sides
 
 
 def test_pairs_are_what_training_reads(hand, tmp_path):
@@ -225,6 +267,20 @@ def test_the_shipped_estimates_are_what_the_readme_says():
         np.testing.assert_array_equal(one.found, np.isfinite(one.presence))
         assert np.nanmax(one.hidden) <= 1
         assert (one.presence[one.found] > 0.49).all()
+
+
+def test_the_estimates_for_training_are_of_no_test_take():
+    """Five takes, eight drawn cameras, two hands; a validation take among them, and stretches of all the take."""
+    path = SCRIPTS / "mediapipe_train.npz"
+    found = load_watched(path)
+    assert path.stat().st_size < 2.5e6
+    takes = set(TAKES) - set(TEST_TAKES)
+    assert set(found) == {f"{take}.random{k}.{side}" for take in takes for k in range(8) for side in ("left", "right")}
+    for take in takes:
+        starts = {one.start for name, one in found.items() if name.startswith(take)}
+        assert len(starts) == 8
+        assert max(starts) > 600
+    assert all(len(one.found) == 160 and (one.inside == 1).all() for one in found.values())
 
 
 def test_a_crop_of_the_whole_picture_is_the_picture(detector):

@@ -55,7 +55,7 @@ class Seen:
     """(21, 3), metres around the hand's centre, in the axes of the picture: x right, y down, z away from the camera."""
     presence: float
     handedness: float
-    """Near 1 for what is a right hand in a mirror: a left hand in a camera's picture."""
+    """Near 1 for what is a left hand in a mirror: a right hand in a camera's picture."""
 
 
 class Tracker:

@@ -1,6 +1,7 @@
 """Make data/loop/mediapipe.npz: MediaPipe's landmarks of rendered ManipNet takes.
 
 python data/loop/make_loop.py MANIPNET MODELS [--limit 50]
+python data/loop/make_loop.py MANIPNET MODELS --limit 160 --takes mug1 --cameras random0 random1 --output train.npz
 
 MANIPNET is a clone of ManipNet with `hand_skin_model.npz` beside `Data`; MODELS is the folder `mediapipe/modules` of
 the mediapipe 0.10.21 wheel, unpacked. Needs `pip install ai-edge-litert` beside the library. Every take and camera is
@@ -9,13 +10,13 @@ kept in a file of its own until all are there, so a run that was stopped goes on
 
 import argparse
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from detector import Seen, Tracker
-from scenery import background, cameras, dress, look, paint_thing
+from scenery import PLACES, background, cameras, dress, look, paint_thing, random_camera
 
 from handdiff_lib.contact import load_object
 from handdiff_lib.corpus import manipnet_tracks
@@ -32,6 +33,8 @@ STAND_IN = {"teapot3": ("Dining/teapot2.obj", 1.2)}
 FARTHEST = 0.5
 """A hand that was found is a true hand's when their joints are this near: mean distance, in diagonals of its box."""
 SIDES = ("left", "right")
+SPREAD = 0.618
+"""Drawn camera k looks on from k times this share of the take on, without the whole: stretches differ for any count."""
 
 
 def main() -> None:
@@ -40,8 +43,8 @@ def main() -> None:
     parser.add_argument("manipnet", type=Path)
     parser.add_argument("models", type=Path)
     parser.add_argument("--takes", nargs="+", default=list(TEST_TAKES), choices=TAKES)
-    parser.add_argument("--cameras", nargs="+", default=["head", "front", "side"])
-    parser.add_argument("--limit", type=int, help="only the first LIMIT frames of each take")
+    parser.add_argument("--cameras", nargs="+", default=list(PLACES), help="or random0 random1 ...")
+    parser.add_argument("--limit", type=int, help="LIMIT frames of each take, the first ones but for drawn cameras")
     parser.add_argument("--work", type=Path, default=Path("outputs/loop"), help="where parts are kept")
     parser.add_argument("--output", type=Path, default=Path(__file__).with_name("mediapipe.npz"))
     args = parser.parse_args()
@@ -72,13 +75,12 @@ def watch(
 ) -> dict[str, Watched]:
     """Both hands of a take, seen by one camera."""
     whole = take_joints(root, take)
-    frames = slice(0, limit and limit * STRIDE, STRIDE)
+    seen = view(take, name, whole, limit)
+    frames = slice(seen.start * STRIDE, limit and (seen.start + limit) * STRIDE, STRIDE)
     fps = whole.fps / STRIDE
     slow = {side: fill_missing(replace(tracks[f"{take}.{side}"][frames], fps=fps)) for side in SIDES}
-    views = cameras(*(whole.joints[side].numpy() for side in SIDES))
-    seed, camera = len(views) * TAKES.index(take) + list(views).index(name), views[name]
-    scene = look(seed)
-    behind = background(camera, scene, table_of(whole), seed)
+    camera, scene = seen.camera, look(seen.seed)
+    behind = background(camera, scene, table_of(whole), seen.seed)
     mesh, size = (whole.object_mesh, 1.0) if whole.object_mesh else STAND_IN[take]
     thing = load_object(root / "Data" / "ObjectModel" / mesh, METRES * size, whole.object_pose[frames])
     is_closed = thing.surface.is_closed
@@ -91,7 +93,30 @@ def watch(
         hits = whose(tracker(picture.rgb), {side: points[k] for side, points in truth.items()})
         for number, side in enumerate(SIDES):
             records[side].append(record(hits.get(side), picture, 2 * number, truth[side][k], camera))
-    return {f"{take}.{name}.{side}": gathered(records[side], side, fps, camera) for side in SIDES}
+    return {f"{take}.{name}.{side}": gathered(records[side], side, fps, seen) for side in SIDES}
+
+
+@dataclass(frozen=True)
+class View:
+    """How one recording looks."""
+
+    camera: Camera
+    seed: int
+    """Of colours and light."""
+    start: int
+    """Its first frame, of those at the pictures' rate."""
+
+
+def view(take: str, name: str, whole: TakeJoints, limit: int | None) -> View:
+    """A camera of PLACES, from the first frame on; or `random3`, which is drawn, around a stretch of its own."""
+    joints = [whole.joints[side].numpy() for side in SIDES]
+    if name in PLACES:
+        return View(cameras(*joints)[name], len(PLACES) * TAKES.index(take) + list(PLACES).index(name), 0)
+    number = int(name.removeprefix("random"))
+    slow = np.concatenate(joints, axis=1)[::STRIDE]
+    start = int(number * SPREAD % 1 * (len(slow) - (limit or len(slow))))
+    seed = 100 * (1 + TAKES.index(take)) + number
+    return View(random_camera(slow[start:][:limit], seed), seed, start)
 
 
 def table_of(take: TakeJoints) -> np.ndarray:
@@ -127,9 +152,10 @@ def record(seen: Seen | None, picture: Picture, surface: int, truth: np.ndarray,
     }
 
 
-def gathered(records: list[dict], side: str, fps: float, camera: Camera) -> Watched:
+def gathered(records: list[dict], side: str, fps: float, seen: View) -> Watched:
     """The frames' records put together."""
-    return Watched(side, fps, camera, **{key: np.stack([r[key] for r in records]) for key in records[0]})
+    values = {key: np.stack([r[key] for r in records]) for key in records[0]}
+    return Watched(side, fps, seen.camera, **values, start=seen.start)
 
 
 if __name__ == "__main__":

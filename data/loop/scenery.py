@@ -16,6 +16,8 @@ UP = np.array([0.0, 1.0, 0.0])
 WIDTH, HEIGHT, FOCAL = 640, 480, 500.0
 PLACES = {"head": (0.0, 0.55, -0.45), "front": (0.15, 0.35, 0.7), "side": (0.65, 0.3, 0.25)}
 """Cameras at the head, across the table, and to the right: metres to the right, up and forward of the hands' middle."""
+NEAREST = 0.15
+"""Metres from a camera that is drawn to the nearest joint, at least."""
 
 ARM = 0.25
 """Length of what is drawn of an arm, metres."""
@@ -75,6 +77,22 @@ def cameras(left: np.ndarray, right: np.ndarray) -> dict[str, Camera]:
         name: look_at(middle + np.array(place) @ axes, middle, UP, FOCAL, WIDTH, HEIGHT)
         for name, place in PLACES.items()
     }
+
+
+def random_camera(joints: np.ndarray, seed: int) -> Camera:
+    """A camera anywhere around (t, n, 3) joints, drawn with this seed until all of them stay in its picture."""
+    rng = np.random.default_rng(seed)
+    middle = joints.mean((0, 1))
+    while True:
+        azimuth, elevation, roll = np.radians(rng.uniform((0, 5, -20), (360, 70, 20)))
+        distance, focal = rng.uniform((0.45, 400), (1.0, 900))
+        out = np.array([np.cos(elevation) * np.cos(azimuth), np.sin(elevation), np.cos(elevation) * np.sin(azimuth)])
+        up = np.cos(roll) * UP + np.sin(roll) * np.cross(out, UP)
+        aim = middle + rng.normal(0, 0.03, 3)
+        camera = look_at(aim + distance * out, aim, up, focal, WIDTH, HEIGHT)
+        points = camera.project(joints)
+        if camera.see(joints)[..., 2].min() > NEAREST and ((points >= 0) & (points < (WIDTH, HEIGHT))).all():
+            return camera
 
 
 def background(seen_by: Camera, look: Look, table: np.ndarray, seed: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-r"""What training minimises: the data term, geometry, states, physics and doubt (DIP Eq. 4-7; MDM Eq. 3-5).
+r"""What training minimises: the data term, geometry, states, physics and doubt (DIP Eq. 4-7; MDM Eq. 3, 5).
 
 Every term is one function from tensors to one number; `LossWeights` says how they add up.
 

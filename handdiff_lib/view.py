@@ -55,12 +55,13 @@ def hand_figure(
     labels: Sequence[str] | None = None,
     label: str = "time",
     max_frames: int = 60,
+    active: int = 0,
 ) -> go.Figure:
     """A hand mesh over frames, metres, drawn as given and seen from above its back (+y, fingers along -x up).
 
     `colors` is one name, one number a vertex (a colour scale), or red, green, blue in [0, 1] a vertex. `joints`, 16 in
     MANO order or 21 in OpenPose order, show through the skin. More than `max_frames` frames are thinned evenly; the
-    slider then still tells the true time, or the frame's own entry of `labels`.
+    slider then still tells the true time, or the frame's own entry of `labels`. It starts at its place `active`.
     """
     keep = torch.linspace(0, len(vertices) - 1, min(len(vertices), max_frames)).round().long().tolist()
     names = labels or [f"{frame / fps:.2f} s" for frame in range(len(vertices))]
@@ -73,9 +74,9 @@ def hand_figure(
         look = dict(marker=dict(size=4, color="#222222"), line=dict(width=5, color="#222222"), hoverinfo="skip")
         traces.append(go.Scatter3d(mode="lines+markers", showlegend=False, **look))
         moving.append(lambda k: grid.xyz(joints[k][path]))
-    fig = film(traces, moving, keep, [names[k] for k in keep])
+    fig = film(traces, moving, keep, [names[k] for k in keep], active)
     step = (keep[-1] - keep[0]) / max(len(keep) - 1, 1)
-    return _finish(fig, grid, label, 1000 * step / fps, title)
+    return _finish(fig, grid, label, 1000 * step / fps, title, active)
 
 
 def curves(tracks: dict[str, HandMotion], title: str | None = None) -> go.Figure:
@@ -126,7 +127,7 @@ def _bone_path(count: int) -> list[int]:
     return path
 
 
-def _finish(fig: go.Figure, grid: Grid, label: str, frame_ms: float, title: str | None, active: int = 0) -> go.Figure:
+def _finish(fig: go.Figure, grid: Grid, label: str, frame_ms: float, title: str | None, active: int) -> go.Figure:
     """The figure with its scene, look and slider."""
     light(fig).update_layout(**grid.layout(), margin=dict(l=5, r=5, t=60 if title else 10), title=title)
     return frames_slider(fig, fig.frames, label, frame_ms, active) if len(fig.frames) > 1 else fig

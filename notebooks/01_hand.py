@@ -13,6 +13,7 @@
 #
 # A network that looks at a hand answers with sixty or so numbers.
 # What are these numbers, and how do they move a skin of 778 points?
+# The hand here is an open one with the layout of MANO {cite:p}`mano`, the hand model that most such networks speak.
 #
 # On this page
 # - ten numbers say whose hand it is, sixteen rotations say what it does,
@@ -35,7 +36,7 @@ frames = 26
 # %% [markdown]
 # ## A finger bends
 #
-# Drag the slider: one number grows, and three joints, a few hundred points of skin and a finger tip go along.
+# Drag the slider: one angle grows, and three joints, the skin around them and a finger tip go along.
 
 # %%
 import torch
@@ -54,14 +55,18 @@ posed = hand.mean_shape().pose(rotation.exp(rotvec))
 from handdiff_lib.view import hand_figure, show
 
 labels = [f"{angle:.0f}°" for angle in angles]
-show(hand_figure(posed.skin(), hand.faces, fps=15, joints=posed.joints21(), labels=labels, label="bend"))
+look = dict(joints=posed.joints21(), labels=labels, label="bend", active=frames * 3 // 4)
+show(hand_figure(posed.skin(), hand.faces, fps=15, **look))
 
 # %% [markdown]
 # Look at the knuckle: the skin there belongs to both sides of the joint.
 # And look at the neighbours: the middle finger does not move at all.
 #
 # The hand has sixteen joints, the wrist and three for each finger.
+# Joint 1 of a finger is its knuckle, joint 3 the one next to the tip.
 # A rotation at a joint turns everything beyond it.
+# The figure also draws the five finger tips, which have no rotation; with them there are 21 joints, as in benchmarks.
+# At rest the fingers point along $-x$, the back of the hand along $+y$ and the thumb along $+z$.
 
 # %%
 print("joint     parent    rest position, mm")
@@ -128,12 +133,17 @@ show(frames_slider(fig, each, "weight of", 700))
 #
 # $$ v' = \sum_j w_{vj} \left( G_j (v - J_j) + p_j \right). $$
 #
-# A mean of rotations shrinks a bent finger, so the rest pose is corrected first,
-# by an amount that is linear in $R_j - I$ and zero in the rest pose.
+# A mean of turned points lies inside the bend, so a bent finger would shrink.
+# Therefore the rest pose is corrected first, by an amount that is linear in $R_j - I$ and zero at rest:
+#
+# $$ v = \bar T_v + (B_P)_v\, (R_1 - I, \dots, R_{15} - I) . $$
+#
+# $\bar T$ is the mean hand, `v_template`.
+# $B_P$, `posedirs`, comes with the model: 135 columns, one for each of the 15 times 9 entries.
 
 # %%
 point = int(hand.weights[:, CHAIN["index"][1:]].amin(1).argmax())
-corrections = (R[1:] - torch.eye(3)).flatten()  # 135 numbers
+corrections = (R[1:] - torch.eye(3)).flatten()
 v = hand.v_template[point] + hand.posedirs[point] @ corrections
 carried = (G @ (v - hand.J_template)[..., None])[..., 0] + p  # where each joint would carry it
 by_hand = hand.weights[point] @ carried
@@ -148,8 +158,9 @@ print(f"the point moves {1000 * (by_hand - hand.v_template[point]).norm():.0f} m
 #
 # ## Whose hand?
 #
-# Ten shape numbers $\beta$ move the rest pose, $v = \bar T + B_S\,\beta$, and the joints with it.
-# They are sorted by how much they change; one unit is one standard deviation among adults.
+# Ten shape numbers $\beta$ move the rest pose, $\bar T + B_S\,\beta$, and the joints with it:
+# each joint rests at a weighted mean of the points around it, $J = \mathcal J\,(\bar T + B_S\,\beta)$.
+# The numbers are sorted by how much they change; one unit is one standard deviation among the adults behind the model.
 # The slider runs through the first two.
 
 # %% tags=["hide-input", "nbval-ignore-output"]
@@ -160,7 +171,12 @@ betas = torch.zeros(26, 10)
 betas[:13, 0], betas[13:, 1] = steps, steps
 shaped = hand.shape(betas).pose(torch.eye(3).expand(26, 16, 3, 3))
 names = [f"{k + 1}: {value:+.1f}" for k in range(2) for value in steps]
-show(hand_figure(shaped.skin(), hand.faces, joints=shaped.joints21(), fps=8, labels=names, label="shape number"))
+look = dict(joints=shaped.joints21(), labels=names, label="shape number")
+show(hand_figure(shaped.skin(), hand.faces, fps=8, **look))
+
+# %% [markdown]
+# The first number is size: everything grows.
+# The second trades palm for fingers, as the lengths say.
 
 # %%
 for k, name in enumerate(["first", "second"]):
@@ -318,8 +334,10 @@ slope = torch.autograd.functional.jacobian(bone_lengths, torch.zeros(10))
 print("mm per unit:", " ".join(f"{1000 * s:.1f}" for s in torch.linalg.svdvals(slope)))
 
 # %% [markdown]
-# Directions below a millimetre are lost in the error of the joints.
-# Fitting them to joints gives large, meaningless numbers: keep them near zero.
+# A length between two joints that are each off by a millimetre is off by $\sqrt 2$ mm.
+# Two directions stand well above that, four are about as large, and four are lost in it.
+# So about six numbers can be told, if one has many frames to average over.
+# Fitting the other four gives large, meaningless numbers: keep them near zero.
 # ````{solution-end}
 # ````
 

@@ -39,7 +39,7 @@ seed = 1
 #
 # The motion is one that a program made up, so its truth is known.
 # `perturb` says what an estimator would have made of it.
-# Its noise has a dozen parts; we start from none of them and turn up one at a time.
+# Its noise has a dozen parts; we start from none of them, and make four kinds of noise with one part each.
 
 # %%
 from dataclasses import replace
@@ -66,6 +66,7 @@ errors = {
 }
 
 
+# %%
 def said(name, severity=1.0):
     """What an estimator with this one error says of the motion; the same draw at each severity."""
     generator = torch.Generator().manual_seed(seed)
@@ -85,6 +86,9 @@ show(player({"jitter": said("jitter"), "drift": said("drift"), "truth": truth}, 
 # The first hand is never far from the truth, and shakes.
 # The second one moves like a hand, and goes elsewhere.
 # Stop anywhere: a still does not tell them apart.
+#
+# Two numbers do.
+# MJE is the mean distance of the joints from the truth, wrists together; ACCL is the error of their acceleration.
 
 # %%
 from handdiff_lib.metrics import score
@@ -95,7 +99,7 @@ for name in ("jitter", "drift"):
     print(f"{name:10s} {found['mje_mm']:8.1f} {found['accl_mm']:14.1f}")
 
 # %% [markdown]
-# MJE is the mean distance of the joints from the truth, wrists together; ACCL is the error of their acceleration.
+# By MJE the shaking hand is the better one, by ACCL the other.
 #
 # ## Four errors, one slider
 #
@@ -105,7 +109,7 @@ for name in ("jitter", "drift"):
 # *Occlusion* hides some fingers for a while; the answer is then drawn towards a mean pose, shakes, or stays as it was.
 # *Dropout* is a frame without an answer.
 #
-# The curves show the bend of the index finger's middle joint.
+# The curves show the bend of the index finger's middle joint: green is the truth, orange what the estimator says.
 # Drag the slider to turn each error up.
 
 # %% tags=["hide-input", "nbval-ignore-output"]
@@ -191,7 +195,7 @@ for row, name in enumerate(("wrist", "index2")):
 #
 # $$ \xi_t = \rho\, \xi_{t-1} + \sqrt{1 - \rho^2}\; u_t, \qquad u_t \sim \mathcal N(0, 1), \qquad \xi_0 = u_0 . $$
 #
-# The root keeps the size: if $\xi_{t-1}$ has variance 1, so has $\xi_t$, since $\rho^2 + (1 - \rho^2) = 1$.
+# The square root keeps the size: if $\xi_{t-1}$ has variance 1, so has $\xi_t$, since $\rho^2 + (1 - \rho^2) = 1$.
 
 
 # %%
@@ -224,8 +228,10 @@ for rho in (0.5, 0.8, 0.97):
 # But a hand cannot change its speed at will from one frame to the next, and an estimator can.
 # So we look where motion has nothing to say: at second differences of the finger rotations, and at the power above
 # 3 Hz.
-# The numbers below are of HaMeR {cite:p}`hamer`, two hands in one video, and of
-# the noise that `perturb` makes on a hand at rest.
+# *Median* is the size of the second difference, *lag 1* its correlation with the one a frame later, and *spikes* the
+# share of those beyond six medians.
+# The first row is HaMeR {cite:p}`hamer`, two hands in one video.
+# The others are the noise that `perturb` makes on a hand at rest: two profiles for tests, and what training uses.
 
 # %%
 import json
@@ -241,10 +247,9 @@ for name, found in rows.items():
     print(f"{name:12s} {found['median_deg']:9.1f} {found['lag1']:8.2f} {spikes:10.1f}        {power}")
 
 # %% [markdown]
-# *Median* is the size of the second difference, *lag 1* its correlation with the one a frame later, and *spikes* the
-# share of those beyond six medians.
 # White noise has a lag 1 of $-2/3$, hardly a spike, and 17, 21, 21 and 42 % of its power in the four bands.
 # HaMeR is not white: it has more power low down, and jumps.
+# The profiles have its lag 1, its spikes and its bands; their size comes from elsewhere (see the last exercise).
 #
 # The slider makes noise with more and more memory, all from the same pushes.
 # At which $\rho$ are the bars most alike?
@@ -286,6 +291,10 @@ each = [go.Frame(data=noise_and_bars(rho), traces=[0, 1], name=f"{rho:g}") for r
 show(frames_slider(fig, each, "ρ =", 700))
 
 # %% [markdown]
+# At $\rho$ = 0.7 all four bars agree to within a point or so, and below and above they do not.
+# The lag 1 of such noise is about that of the table, too: two measurements that ask for the same memory.
+
+# %% [markdown]
 # ## Exercises
 
 # %% [markdown]
@@ -313,10 +322,11 @@ for name, row in found.items():
     print(f"{name:11s}" + "".join(f"{value:7.0f}" for value in relative))
 
 # %% [markdown]
-# Beside drift, jitter hides from MJE, and drift hides from ACCL.
-# P-MJE forgives what turns the whole hand; occlusion bends fingers only, so beside the others it counts for more there.
+# MJE makes twice as much of drift as of jitter, and ACCL a quarter: jitter hides from the one, drift from the other.
+# Occlusion lasts a few frames, and a mean over the clip makes little of it.
+# P-MJE makes the most: it forgives what turns the whole hand, and occlusion bends fingers only.
 # Dropout hides from all three while the hand moves evenly, because an even turn is a good guess.
-# This is why no page of this book shows one number alone.
+# This is why MJE and ACCL stand side by side in the tables of this book.
 # ````{solution-end}
 # ````
 
@@ -370,8 +380,8 @@ for rho in (0.0, 0.5, 0.97):
 # ````{solution-start} ex-04-build
 # :class: dropdown
 # ````
-# A push of $t - s$ frames ago has been multiplied by $\rho$ that many times, and once by the root, unless it was the
-# first.
+# A push of $t - s$ frames ago has been multiplied by $\rho$ that many times, and once by the square root, unless it was
+# the first.
 
 
 # %%

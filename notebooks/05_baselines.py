@@ -36,7 +36,7 @@ seed = 0
 # ## Keep most of the last answer
 #
 # The oldest filter there is: stay where you were, and go a share $g$ of the way to what the estimator says now.
-# For numbers that is $\hat x_t = \hat x_{t-1} + g\,(y_t - \hat x_{t-1})$.
+# Write $y_t$ for what it says and $\hat x_t$ for our answer; then $\hat x_t = \hat x_{t-1} + g\,(y_t - \hat x_{t-1})$.
 # For rotations *a share of the way* is `slerp`.
 # The estimate is the one of the clip that ships; its truth is known because a program made both.
 
@@ -114,7 +114,7 @@ for g in (0.5, 0.25, 0.1):
 # To halve the shaking is to divide its variance by four: one and a half frames late, 50 ms at 30 frames a second.
 #
 # Engineers name such a filter by its *cut-off*, the frequency at which it begins to take away.
-# With frames $\Delta$ apart, $g = 1 / (1 + 1 / 2\pi f_c \Delta)$.
+# With a cut-off $f_c$ and frames $\Delta$ apart, $g = 1 / (1 + 1 / (2\pi f_c \Delta))$.
 # The library's filters speak in cut-offs, and one of them is this one.
 
 # %%
@@ -209,7 +209,7 @@ show(frames_slider(fig, each, "", 900, list(settings).index(start)))
 # %% [markdown]
 # Look at the two curves of filters that only look back.
 # They run from top left, quick and shaking, to bottom right, calm and late.
-# One-Euro is a little nearer to the corner, since each joint decides anew at each frame.
+# One-Euro is a little nearer to the corner, since it is calm while a joint rests and quick while it turns.
 # Look at the Gaussian: it falls straight down at no lag at all.
 # Its price is another one.
 # Drag to six frames, and look at the fast parts of the movement.
@@ -262,7 +262,7 @@ def at_width(width):
     yield go.Scatter(x=[width, width], y=[0, 8], mode="lines", line=dict(color="#333333", width=1), showlegend=False)
 
 
-titles = ["error of one joint's bend (°)", "what is left (°) against σ (frames)"]
+titles = ["error of one joint's bend (°) over frames", "what is left (°) against σ (frames)"]
 fig = make_subplots(2, 1, subplot_titles=titles, vertical_spacing=0.14)
 raw = rotation.log(truth.R.mT @ before.R)[:, joint, 2].rad2deg().numpy().round(1)
 fig.add_scatter(y=raw, line=dict(color=COLORS["before"], width=1), showlegend=False, row=1, col=1)
@@ -359,8 +359,8 @@ assert abs(variance - variance_left(gain)) < 1e-9
 # ````
 # *Build.* Write `one_euro(R, fps, f_min, beta)` for rotations `R` (t, 16, 3, 3); each joint has a gain of its own.
 # The way to the new rotation is $d = \log(\hat R_{t-1}^\top R_t)$, its speed $d / \Delta$ in radians a second.
-# Low-pass the speed with a cut-off of 1 Hz, take $f_c = f_{\min} + \beta\,\lVert\hat v\rVert$, and go the share
-# $g(f_c)$ of the way.
+# Low-pass the speed with a cut-off of 1 Hz, starting from 0; this is $\hat v$.
+# Take $f_c = f_{\min} + \beta\,\lVert\hat v\rVert$ and go the share $g(f_c)$ of the way.
 # Check it with `torch.testing.assert_close(one_euro(before.R, 30, 1.0, 0.7), OneEuro(1.0, 0.7)(before).R, atol=1e-4,
 # rtol=0)`.
 # ````{exercise-end}

@@ -39,7 +39,7 @@ seed = 0
 # ## Two ways into the noise
 #
 # The data are 48 points.
-# Of each of a thousand walkers we draw a point $x_0$ of the data, and an estimate $y$: the point with an error.
+# For each of a thousand walkers we draw a point $x_0$ of the data, and an estimate $y$: the point with an error.
 # *Ordinary* diffusion shrinks $x_0$ to zero and fills up with noise:
 # $x_n = \sqrt{1 - \eta_n}\; x_0 + \sqrt{\eta_n}\; \epsilon$.
 # *Residual shifting* moves $x_0$ to $y$ instead, and adds a little noise on the way.
@@ -120,7 +120,7 @@ show(frames_slider(fig, each, "n =", 400, N))
 # Look at the colours at $n = N$.
 # On the left they are mixed: the walkers have forgotten where they came from, and on the way back everything has to be
 # made up.
-# On the right they still lie apart, and the arcs show, blurred by the error and by the noise.
+# On the right they still lie apart, the upper arc above and the other below, blurred by the error and by the noise.
 #
 # A step of residual shifting adds a share of the residual $e = y - x_0$, and any step can be reached in one jump:
 #
@@ -283,7 +283,7 @@ assert (found - bayes).abs().sum() / 2 < 0.08
 # %% [markdown]
 # With one step all walkers get the same answer, the mean of everything, which lies on neither arc.
 # With sixty they end on each point about as often as they should.
-# A few steps are in between: they find the data, but prefer what is near the middle.
+# A few steps are in between: they find the data, but end too often on the likeliest points.
 
 # %% [markdown]
 # ## Exercises
@@ -424,7 +424,7 @@ for power in (0.1, 0.3, 1.0, 3.0):
 
 # %% [markdown]
 # Of these, 0.3 is best at every number of steps, or as good as any.
-# With a small power the step between $n = 2$ and $n = 1$ is half of the way, so a point is chosen in one jump.
+# With a small power much of the way lies between $n = 2$ and $n = 1$, so a point is chosen in one jump.
 # With a large one the first step back is nearly the whole way, and follows a guess that is still a compromise.
 # More steps make both milder.
 #

@@ -59,6 +59,13 @@ def test_hand_figure_thins_long_motions_and_tells_true_times(hand: HandModel):
     assert [step.label for step in fig.layout.sliders[0].steps] == names
 
 
+def test_hand_figure_starts_where_its_slider_stands(hand: HandModel):
+    fig = hand_figure(bending(5).vertices(hand), hand.faces, active=3)
+    assert fig.layout.sliders[0].active == 3
+    np.testing.assert_array_equal(fig.data[0].x, fig.frames[3].data[0].x)
+    assert not np.array_equal(fig.data[0].x, fig.frames[0].data[0].x)
+
+
 def test_hand_figure_draws_bones_through_both_joint_orders(hand: HandModel):
     posed = hand.mean_shape().pose(bending(2).R)
     for joints, bones in ((posed.joints, 15), (posed.joints21(), 20)):

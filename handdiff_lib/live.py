@@ -73,7 +73,18 @@ def live_hand(hand: HandModel | None = None, dials: Sequence[Dial] | None = None
         vertices = traitlets.Bytes().tag(sync=True)
 
     view = _View(html=f"<style>{page_style()}</style>{middle.html()}")
-    sliders = [ipywidgets.FloatSlider(0, min=d.low, max=d.high, step=d.step, description=d.name) for d in dials]
+    sliders = [
+        ipywidgets.FloatSlider(
+            0,
+            min=dial.low,
+            max=dial.high,
+            step=dial.step,
+            description=dial.name,
+            readout_format=f".{0 if dial.step >= 1 else 1}f",
+            style={"description_width": "7rem"},
+        )
+        for dial in dials
+    ]
 
     def pose(_change: object = None) -> None:
         view.vertices = dialled(hand, dials, [slider.value for slider in sliders]).numpy().astype("<f4").tobytes()

@@ -21,9 +21,9 @@ from handdiff_lib.hand import load_hand
 from handdiff_lib.packed import hand_arrays, points_text, text, turns_text
 from handdiff_lib.scene import MISSING, UP
 from handdiff_lib.still import LAMP, LIGHT, Easel, Picture, normals_of
-from handdiff_lib.topology import TIPS
+from handdiff_lib.topology import FINGERS, JOINTS, TIPS
 
-_SCRIPTS = ("hand.js", "paint.js", "actor.js", "stage.js")
+_SCRIPTS = ("hand.js", "paint.js", "actor.js", "pick.js", "stage.js")
 _STATIC = Path(__file__).resolve().parent / "static"
 _STOPS = ((62, 112, 190), (140, 147, 155), (255, 214, 64))
 """The colour scale, evenly spaced: blue, grey, yellow, which colour-blind readers can tell apart."""
@@ -31,7 +31,10 @@ _LEVELS = 8
 """Colours of the scale in a still."""
 _STILL = 560
 """Pixels across a still; the page scales it."""
-_NOTE = "Drag to turn; arrow keys: one frame; Shift and arrow keys: turn; plus and minus: zoom; double click: reset"
+_NOTE = (
+    "Drag to turn; click: name a joint; double click: reset; "
+    "arrow keys: one frame; Shift and arrow keys: turn; plus and minus: zoom; space: play"
+)
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,8 @@ class Stage:
             self._heads() if any(self.columns) else "",
             f'<div class="hs-view" style="aspect-ratio:{ratio}">',
             f'<img class="hs-still" alt="" src="data:image/png;base64,{picture}">',
-            f'<canvas class="hs-canvas" tabindex="0" role="img" aria-label="{words}" title="{_NOTE}"></canvas></div>',
+            f'<canvas class="hs-canvas" tabindex="0" role="img" aria-label="{words}" title="{_NOTE}"></canvas>',
+            '<p class="hs-pick" role="status"></p></div>',
             '<p class="hs-nogl">This browser has no WebGL2, so the hand stands still.</p>',
             self._bar() if len(self) > 1 else "",
             _legend(self.scale) if self.scale else "",
@@ -232,7 +236,8 @@ def page_script() -> str:
 @cache
 def page_hand() -> str:
     """The script that gives a page the open hand (about 125 kB)."""
-    arrays = json.dumps(hand_arrays(load_hand()), separators=(",", ":"))
+    names = {"names": [*JOINTS, *(f"{finger} tip" for finger in FINGERS)]}
+    arrays = json.dumps(hand_arrays(load_hand()) | names, separators=(",", ":"))
     return f'handstage.addHand("open", {arrays});\n'
 
 

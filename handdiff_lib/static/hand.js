@@ -25,7 +25,16 @@ class Hand {
     this.faces = arrayOf(packed.faces, Uint16Array);
     this.parents = packed.parents;
     this.tips = packed.tips;
+    this.names = packed.names; // of the joints, then of the finger tips
     this.count = this.template.length / 3;
+  }
+
+  /* The name of the joint or finger tip that is nearest to a vertex while the hand rests. */
+  nameOf(v) {
+    const at = (points, k) => points.subarray(3 * k, 3 * k + 3), here = at(this.template, v);
+    const places = [...this.parents.map((_, j) => at(this.joints, j)), ...this.tips.map((tip) => at(this.template, tip))];
+    const apart = places.map((p) => Math.hypot(p[0] - here[0], p[1] - here[1], p[2] - here[2]));
+    return this.names[apart.indexOf(Math.min(...apart))];
   }
 
   /* Rest vertices and rest joints of one person's hand. */

@@ -1,6 +1,6 @@
 /* A stage: hands in columns under one camera, one slider and Play. The HTML is written by handdiff_lib/stage.py. */
 
-const DRAG = 0.011, STEEPEST = 1.45, ZOOM = [0.5, 6], RIBBON = 1.6;
+const DRAG = 0.011, STEEPEST = 1.45, ZOOM = [0.5, 6], RIBBON = 1.6, CLICK = 5;
 
 class Stage {
   constructor(el, data) {
@@ -10,6 +10,7 @@ class Stage {
     this.canvas = this.find("canvas");
     this.pen = this.canvas.getContext("2d");
     this.actors = data.actors.map((actor) => new Actor(actor, data.frames));
+    this.pick = new Pick(this);
     this.drawn = 0;
     this.listen();
     this.watch();
@@ -45,6 +46,7 @@ class Stage {
     const fingers = new Map(); // pointers that are down, and where
     this.canvas.addEventListener("pointerdown", (event) => {
       fingers.set(event.pointerId, [event.clientX, event.clientY]);
+      this.dragged = 0;
       this.canvas.setPointerCapture(event.pointerId);
     });
     for (const name of ["pointerup", "pointercancel"]) {
@@ -55,6 +57,7 @@ class Stage {
       if (!from) return;
       const to = [event.clientX, event.clientY], other = [...fingers].find(([id]) => id !== event.pointerId);
       fingers.set(event.pointerId, to);
+      this.dragged += Math.hypot(to[0] - from[0], to[1] - from[1]);
       if (!other) return this.turn(DRAG * (to[0] - from[0]), DRAG * (to[1] - from[1]));
       const apart = (a) => Math.hypot(a[0] - other[1][0], a[1] - other[1][1]);
       this.magnify(apart(to) / Math.max(apart(from), 1));
@@ -64,6 +67,9 @@ class Stage {
       event.preventDefault();
       this.magnify(Math.exp(-0.0015 * event.deltaY));
     }, { passive: false });
+    this.canvas.addEventListener("click", (event) => {
+      if (this.dragged < CLICK) this.pick.at(event.offsetX, event.offsetY);
+    });
     this.canvas.addEventListener("dblclick", () => this.reset());
   }
 
@@ -78,6 +84,7 @@ class Stage {
     else if (event.key === "Home" || event.key === "End") this.show(event.key === "Home" ? 0 : this.data.frames - 1);
     else if (event.key === "+" || event.key === "=" || event.key === "-") this.magnify(event.key === "-" ? 0.87 : 1.15);
     else if (event.key === "0") this.reset();
+    else if (event.key === "Escape") this.pick.at(-1, -1);
     else return;
     event.preventDefault();
   }
@@ -160,7 +167,7 @@ class Stage {
     const sharp = Math.min(window.devicePixelRatio || 1, 2), columns = this.data.columns.length;
     const width = Math.round(this.view.clientWidth * sharp), height = Math.round(this.view.clientHeight * sharp);
     if (!width || !height) return;
-    const key = [this.frame, this.yaw, this.pitch, this.zoom, width, height, this.version || 0];
+    const key = [this.frame, this.isPlaying, this.yaw, this.pitch, this.zoom, width, height, this.version, this.pick.version];
     if (!this.change && this.key_drawn === key.join()) return;
     this.key_drawn = key.join();
     if (this.canvas.width !== width || this.canvas.height !== height) Object.assign(this.canvas, { width, height });
@@ -179,6 +186,7 @@ class Stage {
       if (this.data.trails) this.trail(painter, actor, camera, middle, scale, [part, height], sharp);
     }
     painter.copy(this.pen);
+    this.pick.mark(camera, truth, sharp);
     this.drawn++;
     this.el.classList.add("is-live");
   }

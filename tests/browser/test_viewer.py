@@ -1,5 +1,7 @@
 """The stage's script in headless Chromium: it skins as the hand model does, and answers keys, fingers and dials."""
 
+import math
+import re
 import time
 
 import pytest
@@ -11,6 +13,7 @@ from handdiff_lib.hand import HandModel
 from handdiff_lib.live import dialled, hand_dials, posable
 from handdiff_lib.motion import HandMotion
 from handdiff_lib.stage import page_parts
+from handdiff_lib.topology import CHAIN, FINGERS, JOINTS, TIPS
 from handdiff_lib.view import player
 
 pytestmark = pytest.mark.browser
@@ -130,6 +133,66 @@ def test_a_click_in_a_curve_goes_to_its_frame(page):
         lane.dispatchEvent(new PointerEvent("pointerdown", at));"""
     )
     assert page.execute_script("return document.querySelector('.handstage').stage.frame") == 20  # half of 39, rounded
+
+
+def click(page, x: float, y: float) -> None:
+    """Click the first stage's canvas there, pixels from its upper left corner, without moving the mouse."""
+    for kind in ("pointerdown", "pointerup"):
+        page.execute_script(POINTER, kind, x, y, 1)
+    page.execute_script(
+        """const canvas = document.querySelector(".hs-canvas"), box = canvas.getBoundingClientRect();
+        const at = {clientX: box.left + arguments[0], clientY: box.top + arguments[1], bubbles: true};
+        canvas.dispatchEvent(new MouseEvent("click", at));""",
+        x,
+        y,
+    )
+
+
+def test_a_click_names_the_joint_and_the_vertex_under_it(page):
+    """A click on the place where a vertex of the middle finger's tip is drawn names it, or one beside it."""
+    stage, told = "document.querySelector('.handstage').stage", "document.querySelector('.hs-pick').textContent"
+    x, y, _ = page.execute_script(
+        f"""const s = {stage}; s.play(false); s.show(10);
+        return s.pick.seen(s.camera(), 0, s.actors[0].at(10).points.slice(3 * 443, 3 * 444))[0];"""
+    )
+    click(page, x, y)
+    words = str(wait(page, told))
+    assert words.startswith("before, ")
+    vertex = int(re.search(r"vertex (\d+)", words).group(1))
+    place = page.execute_script(
+        f"const s = {stage}; return s.pick.seen(s.camera(), 0, s.actors[0].at(10).points.slice({3 * vertex}))[0]"
+    )
+    assert math.dist((x, y), place[:2]) < 12
+    off = page.execute_script(
+        f"""const [a, b] = {stage}.actors.map((one) => one.at(10).points), v = 3 * {vertex};
+        return 1000 * Math.hypot(a[v] - b[v], a[v + 1] - b[v + 1], a[v + 2] - b[v + 2]);"""
+    )
+    assert words.endswith(f", {off:.1f} mm off")
+    page.execute_script(KEY, ".hs-canvas", "ArrowRight", False)
+    wait(page, f"!{told}.endsWith('{off:.1f} mm off') && {told}.includes('vertex {vertex},')")  # the same vertex, later
+    click(page, 3, 3)
+    wait(page, f"!{told}")
+
+
+def test_names_of_joints_are_the_library_s(page, hand):
+    """The tips are their own; what the first joint of the index alone moves is nearest to a joint of the index."""
+    names = page.execute_script(
+        "const { hand } = document.querySelector('.handstage').stage.actors[0];"
+        "return Array.from({ length: 778 }, (_, v) => hand.nameOf(v));"
+    )
+    assert [names[v] for v in TIPS["smplx"]] == [f"{finger} tip" for finger in FINGERS]
+    assert set(names) <= {*JOINTS, *(f"{finger} tip" for finger in FINGERS)}
+    for finger, joints in CHAIN.items():
+        moved = (hand.weights[:, joints[1]] > 0.7).nonzero()[:, 0].tolist()
+        assert moved
+        assert all(names[v].startswith(finger) for v in moved)
+
+
+def test_a_drag_names_nothing(page):
+    for kind, x in (("pointerdown", 160), ("pointermove", 200), ("pointerup", 200)):
+        page.execute_script(POINTER, kind, x, 150, 1)
+    page.execute_script("document.querySelector('.hs-canvas').dispatchEvent(new MouseEvent('click', {bubbles: true}))")
+    assert not page.execute_script("return document.querySelector('.handstage').stage.pick.actor")
 
 
 def test_many_players_share_one_context_and_draw_when_seen(page):

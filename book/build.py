@@ -1,6 +1,7 @@
 """Build the book: run the notebooks that _toc.yml names, two at a time, then make the site in _build/html.
 
-The executed copies and the figure of the first page go to book/nb, which is not in the repository.
+The executed copies go to book/nb, which is not in the repository, and so do the figure of the first page and the
+picture for links to the book.
 
 python book/build.py            everything
 python book/build.py 01 03      run only these notebooks again, then make the site
@@ -14,7 +15,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from opening import write_opening
+from card import write_card
+from opening import opening
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILT = ROOT / "book" / "nb"
@@ -31,13 +33,26 @@ def main(only: list[str]) -> int:
     if failed:
         print(f"book: {', '.join(failed)} failed; its last lines are above", file=sys.stderr)
         return 1
-    write_opening(BUILT / "opening.html")
+    stage = opening()
+    (BUILT / "opening.html").write_text(stage.html(), encoding="utf-8")
+    write_card(stage, BUILT / "card.png")
     print("book: making the site", flush=True)
     tool = Path(sys.executable).with_name("jupyter-book")
     site = [str(tool), "build", ".", "-W", "--keep-going", "--quiet"]
     code = subprocess.run(site, cwd=ROOT, env=ENVIRONMENT).returncode
+    open_front_door(ROOT / "_build" / "html")
     print("book: open _build/html/index.html" if code == 0 else "book: the site has warnings, see above")
     return code
+
+
+def open_front_door(site: Path) -> None:
+    """Write the index.html that leads to the first page, with that page's title and tags: its address is the shared one."""
+    first = (site / "book" / "intro.html").read_text(encoding="utf-8")
+    tags = re.findall(r'<title>.*?</title>|<meta (?:name="(?:description|twitter)|property="og:)[^>]*>', first)
+    lead = '<meta http-equiv="refresh" content="0; url=book/intro.html"></head><body><main><h1>handdiff</h1>'
+    page = f'<!doctype html><html lang="en"><head><meta charset="utf-8">{"".join(tags)}{lead}'
+    link = '<p><a href="book/intro.html">To the first page</a></p></main></body></html>\n'
+    (site / "index.html").write_text(page + link, encoding="utf-8")
 
 
 def run(name: str) -> bool:

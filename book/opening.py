@@ -24,10 +24,5 @@ def opening(autoplay: bool = True) -> Stage:
     return player(tracks, hand, trails=8, autoplay=autoplay)
 
 
-def write_opening(path: Path) -> None:
-    """Write the player as a `<div>` for book/intro.md."""
-    path.write_text(opening().html(), encoding="utf-8")
-
-
 if __name__ == "__main__":
-    write_opening(Path(sys.argv[1]))
+    Path(sys.argv[1]).write_text(opening().html(), encoding="utf-8")

@@ -23,6 +23,11 @@
       button.title = button.getAttribute("aria-label") || button.title;
       button.removeAttribute("aria-label");
     }
+    for (const list of document.querySelectorAll(".sig > dl")) { // parameters, one a line: a list without terms
+      list.setAttribute("role", "list");
+      for (const item of list.children) item.setAttribute("role", "listitem");
+    }
+    for (const entry of document.querySelectorAll(".citation-list > [role]")) entry.setAttribute("role", "listitem");
     for (const wide of document.querySelectorAll("article table, mjx-container[display='true'], article pre")) {
       if (wide.scrollWidth > wide.clientWidth) wide.tabIndex = 0; // so that the arrow keys scroll it
     }

@@ -1,0 +1,64 @@
+"""What axe finds on the pages of the book, wide and on a phone: nothing serious, nothing critical."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from test_pages import BOOK, resize
+
+pytestmark = pytest.mark.browser
+
+LET_PASS: dict[str, str] = {}
+"""Rule -> why the book may break it."""
+
+THIN = """
+const few = (what, n) => [...document.querySelectorAll(what)].slice(n).forEach((el) => el.remove());
+few("dl.py", 20);
+few(".toc-entry", 40);
+few("mjx-container", 20);
+for (const code of document.querySelectorAll(".highlight pre")) {
+  [...code.querySelectorAll("span")].slice(150).forEach((el) => el.remove());
+}
+"""
+"""Code and mathematics hold the same few kinds of element thousands of times: some of each are enough."""
+
+RUN = """
+const done = arguments[0];
+axe.run({ resultTypes: ["violations"] }).then(({ violations }) => done(violations.filter(
+  ({ impact }) => impact === "serious" || impact === "critical"
+).map(({ id, nodes }) => [id, nodes.slice(0, 3).map((node) => `${node.target}: ${node.failureSummary}`)])));
+"""
+
+
+@pytest.fixture(scope="module")
+def axe() -> str:
+    """The script of axe-core, from a package that carries it (`make .venv/.axe`)."""
+    found = find_spec("axe_playwright_python")
+    if found is None:
+        pytest.skip("axe-core is not installed: make .venv/.axe")
+    return (Path(found.submodule_search_locations[0]) / "axe.min.js").read_text(encoding="utf-8")
+
+
+def pages() -> list[str]:
+    """Every page that Sphinx made."""
+    found = [str(page.relative_to(BOOK)) for page in sorted(BOOK.rglob("*.html")) if "_static" not in page.parts]
+    return [page for page in found if page != "index.html"] or ["book/intro.html"]
+
+
+@pytest.mark.parametrize("page", pages())
+def test_axe_finds_nothing_serious(chromium, serve, axe, page):
+    if not (BOOK / page).is_file():
+        pytest.skip("the book is not built: make book")
+    still = {"features": [{"name": "prefers-reduced-motion", "value": "reduce"}]}
+    chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", still)
+    found = {}
+    resize(chromium, 1280)
+    chromium.get(f"{serve(BOOK)}/{page}")
+    chromium.execute_script(THIN)
+    chromium.execute_script(axe)
+    for width in (1280, 390):
+        resize(chromium, width)
+        found |= {f"{rule} at {width}": where for rule, where in chromium.execute_async_script(RUN)}
+    chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    bad = {rule: where for rule, where in found.items() if rule.split()[0] not in LET_PASS}
+    assert not bad, bad

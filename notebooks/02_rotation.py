@@ -407,6 +407,11 @@ for degrees in (1.0, 57.0, 170.0):
     torch.testing.assert_close(losses["matrices"](apart, torch.eye(3)), by_formula)
 
 
+# %% [markdown]
+# Now downhill, five hundred small steps with each of the three.
+
+
+# %%
 def walk(loss, degrees, rate=0.03, steps=500):
     """The angles about the axis that the six numbers pass on their way to a turn by 170°."""
     goal = rotation.exp(torch.tensor(170.0).deg2rad() * axis)

@@ -18,7 +18,7 @@
 # On this page
 # - the error is added in N shares, with a little noise on top of each,
 # - any step can be reached in one jump, which is what makes training cheap,
-# - two choices, the schedule $\eta$ and the noise level $\kappa$, decide where the cloud is and how wide.
+# - the schedule $\eta$ says where the cloud is, the noise level $\kappa$ how wide it may become.
 
 # %% tags=["hide-cell"]
 import importlib.util
@@ -93,8 +93,8 @@ show(fig)
 # Look at the middle of the cloud: it slides along a straight line from the truth to the estimate.
 # Look at its width: it only grows.
 # Ordinary diffusion ends in noise that knows nothing.
-# This walk ends at the estimate, so the way back starts from something useful, and four steps are enough where
-# others need hundreds.
+# This walk ends at the estimate, so the way back starts from something useful and can be short.
+# The paper's released demo takes four steps.
 
 # %% [markdown]
 # ## One step
@@ -151,14 +151,15 @@ for step in range(0, N + 1, 3):
 # ## The schedule
 #
 # Which $\eta$?
-# The paper takes it from image super-resolution: $\eta$ grows by a nearly constant *factor*,
-# from a tiny first share to almost one, and a power $p$ says how early:
+# The paper takes it from image super-resolution, from ResShift {cite:p}`resshift`.
+# There $\eta$ grows from a tiny first share, here $\eta_1 = 0.001$, to almost one, $\eta_N = 0.999$.
+# For $p = 1$ it does so by the same *factor* at each step; a smaller power makes it grow earlier:
 #
 # $$ \eta_n = \eta_1^{\,1-w}\; \eta_N^{\,w}, \qquad w = \Big(\frac{n-1}{N-1}\Big)^{p}. $$
 #
 # ResShift uses $p = 0.3$.
 # The released demo of the paper uses $p = 0.1$, four steps, and $\kappa$ = 15°.
-# Here are both, and what they do to the same cloud.
+# Here are both powers in four steps, and what they do to the same cloud, with $\kappa$ = 15° and with 5°.
 
 # %%
 official, gentle = residual_shift(power=0.1), residual_shift(power=0.3)
@@ -194,7 +195,8 @@ fig = make_subplots(2, 2, subplot_titles=list(clouds), horizontal_spacing=0.06, 
 for k, trace in enumerate(panels(2)):
     fig.add_trace(trace, row=k // 4 + 1, col=k // 2 % 2 + 1)
 fig.update_xaxes(range=[-25, 85]).update_yaxes(range=[-30, 50])
-light(fig, height=640).update_layout(showlegend=False)
+fig.update_xaxes(title="bend (°)", row=2).update_yaxes(title="spread (°)", col=1)
+light(fig, height=660).update_layout(showlegend=False)
 frames_slider(fig, [go.Frame(data=list(panels(n)), name=str(n)) for n in range(1, 5)], "n =", 600)
 fig.layout.sliders[0].active = 1
 show(fig)
@@ -203,7 +205,7 @@ show(fig)
 # Look at $n = 2$.
 # With $p = 0.1$ half of the residual is in already, so on the way back the step from 2 to 1 has to undo half at once.
 # With $p = 0.3$ the work is spread more evenly.
-# And look at $\kappa$ = 5°: there the cloud around the estimate does not reach the truth at all.
+# Now drag to $n = 4$ and look at $\kappa$ = 5°: there the cloud around the estimate does not reach the truth at all.
 # The noise must be wide enough to cover the error that is to be undone.
 
 # %% [markdown]
@@ -212,7 +214,9 @@ show(fig)
 # A pose is sixteen rotations, and rotations cannot be added.
 # So we look at each one from the estimate: $r = \log(R_y^\top R_x)$, the turn that takes the estimate to $x$,
 # as axis times angle.
-# These are plain vectors, and in them the estimate is the origin.
+# These are plain vectors, and in them the estimate is the origin, so the jump reads
+#
+# $$ r_n = (1 - \eta_n)\, r + \kappa\sqrt{\eta_n}\; \epsilon . $$
 #
 # Paper vs code: the paper's released demo adds noise to Euler angles, which jump from 180° to −180°;
 # with turns seen from the estimate nothing jumps.
@@ -252,13 +256,12 @@ aside = torch.tensor([0.0, -0.048, 0.064])  # to the left on the screen
 pair = [hand.mean_shape().pose(decode(walked, R_y)).skin() for walked in (shifted, noisy)]
 both = torch.cat([pair[0] + aside, pair[1] - aside], dim=1)
 faces = torch.cat([hand.faces, hand.faces + len(hand.v_template)])
-labels = [f"{n}" for n in range(official.N)] + [f"{official.N}, around the estimate"]
-fig = hand_figure(both, faces, fps=2, labels=["0, the truth", *labels[1:]], label="n =")
-fig.data[0].update(fig.frames[2].data[0].to_plotly_json())
-fig.layout.sliders[0].active = 2
-show(fig)
+labels = ["0, the truth", *map(str, range(1, official.N)), f"{official.N}, around the estimate"]
+show(hand_figure(both, faces, fps=2, labels=labels, label="n =", active=2))
 
 # %% [markdown]
+# Look at $n = 2$: the left hand is half-way to the estimate, the right one is off that by another 10° a joint and axis.
+#
 # How far is the right hand from the truth?
 # We measure the mean distance of its 21 joints, wrists together, in millimetres, and average over 200 draws.
 
@@ -273,8 +276,13 @@ for step in range(official.N + 1):
     xn = official.forward_marginal(*ends, n, randn(200, 16, 3))
     joints = hand.mean_shape().pose(decode(xn, R_y)).joints21()
     print(f"{step:2d} {mje_mm(joints, true_joints).mean():8.0f}")
+at_y = hand.mean_shape().pose(R_y).joints21()
+print(f" y {mje_mm(at_y, true_joints[0]).mean():8.0f}")
 
 # %% [markdown]
+# The last line is the estimate itself: at $n = N$ the walk is farther from the truth than the estimate is.
+# This is the price of noise, and the way back begins by taking it out again.
+#
 # One thing the slider does not show: the noise of each frame is drawn on its own.
 # A motion at $n = N$ does not only sit in the wrong place, it also shakes.
 # Learning to take out this shaking is how the network learns to take out the estimator's.
@@ -400,7 +408,7 @@ for like in (NoiseConfig.hamer_like, NoiseConfig.khand_like):
     print(f"{like.__name__:12s} wrist {wrist:5.1f}°   fingers {fingers:5.1f}°")
 
 # %% [markdown]
-# Residuals of this size are well inside 15°.
+# Residuals of this size are inside 15°.
 # A smaller $\kappa$ keeps more of the estimate; a larger one forgets more and lets the prior speak.
 # Which is better depends on how far to trust the estimator, and is worth a training run each.
 # ````{solution-end}
@@ -410,7 +418,8 @@ for like in (NoiseConfig.hamer_like, NoiseConfig.khand_like):
 # ## What to keep
 #
 # - The error is added in N shares, with a little noise on top of each.
-# - Any step can be reached in one jump: $x_n = x_0 + \eta_n (y - x_0) + \kappa\sqrt{\eta_n}\,\epsilon$.
-# - The schedule $\eta$ says where the cloud is, $\kappa$ how wide it may become.
+# - Any step can be reached in one jump, $x_n = x_0 + \eta_n (y - x_0) + \kappa\sqrt{\eta_n}\,\epsilon$,
+#   which is what makes training cheap.
+# - The schedule $\eta$ says where the cloud is, the noise level $\kappa$ how wide it may become.
 #
 # Next: the way back.

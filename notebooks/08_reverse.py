@@ -17,8 +17,9 @@
 #
 # On this page
 # - one step back is Bayes' rule for two Gaussians, and the estimate drops out of it,
-# - three rules for the step pass through the same clouds but remember different things,
-# - in few steps every rule is too sure of its answer, and the released demo's rule stays so.
+# - posterior, deterministic and re-noising steps pass through the same clouds, and remember part, all and nothing of
+#   $x_n$,
+# - in few steps every rule is too sure of its answer; re-noising stays so with many.
 
 # %% tags=["hide-cell"]
 import importlib.util
@@ -155,13 +156,14 @@ for n in range(2, shift.N + 1):
 
 # %% [markdown]
 # At $n = 1$ the past is a point, since $\eta_0 = 0$: the step lands on $x_0$ itself.
-# Walking back, the truth is not known; the denoiser's guess $\hat x_0 = f(x_n, y, n)$ stands in for it.
+# Walking back, the truth is not known; the denoiser's guess $\hat x_0 = f_W(x_n, y, n)$ stands in for it.
 # So the answer of the walk is the guess at $n = 1$.
 
 # %% [markdown]
 # ## Three rules
 #
-# The posterior is not the only way to a cloud with the right mean and width at $n - 1$.
+# The posterior is not the only way to a cloud with the right mean and width at $n - 1$; the second rule is from
+# {cite:t}`sinsr`.
 #
 # | rule | $x_{n-1}$ | remembers |
 # |---|---|---|
@@ -170,9 +172,29 @@ for n in range(2, shift.N + 1):
 # | re-noise | $\hat x_0 + \eta_{n-1}(y - \hat x_0)$ + fresh noise | only $\hat x_0$ |
 #
 # To fit the cloud at $n - 1$, the deterministic rule shrinks the noise by $\sqrt{\eta_{n-1}/\eta_n}$.
-#
+# The fresh noise has the variance derived above for the posterior, and all of $\kappa^2\eta_{n-1}$ for re-noising.
+# We have checked the posterior; here are the other two.
+
+
+# %%
+def two_rules(xn, x0, y, before, now, z):
+    """The deterministic and the re-noising step; before and now are the shares at n - 1 and n."""
+    middle, noise_in_xn = x0 + before * (y - x0), xn - x0 - now * (y - x0)
+    return middle + (before / now) ** 0.5 * noise_in_xn, middle + shift.kappa * before**0.5 * z
+
+
+a, b, c, z = torch.randn(4, 5, 2, generator=torch.Generator().manual_seed(seed))  # in the places of x_n, x_0, y, noise
+for n in range(1, shift.N + 1):
+    step = torch.full((5,), n)
+    library = shift.deterministic_step(a, b, c, step), shift.renoise_step(b, c, step, z)
+    by_hand = two_rules(a, b, c, shift.eta[n - 1].item(), shift.eta[n].item(), z)
+    torch.testing.assert_close(by_hand, library)
+
+# %% [markdown]
 # Paper vs code: Algorithm 2 of the paper draws from the posterior.
 # The released demo re-noises, and stops after $n = 2$.
+# Algorithm 2 starts with noise of variance $\kappa$, the text with $\kappa^2$; we take $\kappa^2\eta_N$, which is
+# what the chain itself says.
 #
 # Below, thirty walks of one frame under each rule, in eight steps; drag to take them.
 
@@ -270,8 +292,8 @@ for N, found in spread.items():
 # each step forgets $x_n$ and so forgets part of what had been decided.
 #
 # Being too sure is not only bad.
-# An answer with spread $s$ around the best guess has an error of $\sqrt{2.4^2 + s^2}$:
-# the sharper the answers, the smaller the error.
+# Answers that scatter around the best guess by 1.3° have an error of $\sqrt{2.4^2 + 1.3^2} = 2.7$ degrees, those that
+# scatter by 2.4° one of 3.4: the sharper the answers, the smaller the error.
 # For one good motion, few steps; for honest uncertainty, many, or another way to measure it.
 
 # %% [markdown]
@@ -465,7 +487,7 @@ for N in (1, 2, 4, 15):
 # %% [markdown]
 # ## What to keep
 #
-# - One step back is Bayes' rule for two Gaussians; the estimate drops out of it.
+# - One step back is Bayes' rule for two Gaussians, and the estimate drops out of it.
 # - Posterior, deterministic and re-noising steps pass through the same clouds, and remember part, all and nothing of
 #   $x_n$.
 # - In few steps every rule is too sure of its answer; re-noising stays so with many.

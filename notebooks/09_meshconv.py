@@ -110,7 +110,7 @@ show(on_hand([skin, line], moving, [str(k + 1) for k in range(len(path))], "poin
 #
 # ## One matrix for all places
 #
-# Let $x_v$ be what is known at point $v$: three coordinates at first, later 32 or 64 features.
+# Let $x_v$ be what is known at point $v$: three coordinates at first, later 32 or 64 features; $y_v$ is what comes out.
 # Write $S(v, k)$ for place $k$ of the spiral of $v$.
 # Put the nine descriptions into one long row, and multiply:
 #
@@ -161,7 +161,7 @@ torch.testing.assert_close(frame_feature, encoder(10 * hand.v_template[None])[0]
 #
 # Dropping every second number would leave holes.
 # The library removes the point whose removal changes the surface least, again and again
-# (Garland and Heckbert 1997): points on flat skin go early, points on a bend stay.
+# {cite:p}`garland1997`: points on flat skin go early, points on a bend stay.
 # No point moves, so pooling is picking rows.
 
 # %% tags=["hide-input", "nbval-ignore-output"]
@@ -216,8 +216,8 @@ moving = [lambda k: grid.xyz(hand.v_template) | dict(vertexcolor=paints[k])]
 show(on_hand([skin], moving, list(centres), "around", 1000, active=1))
 
 # %% [markdown]
-# Look at a finger tip: level 2 has read a third of the finger, level 3 most of it, level 4 all of it and the skin
-# where it begins.
+# Look at a finger tip: level 2 has read a third of the finger, level 3 most of it, level 4 all of it and about as many
+# points of the hand behind it.
 # Look at the back of the hand: the same number of steps reaches far, since there the points lie far apart.
 # Whether the thumb touches the little finger no level can tell: on the skin the way from tip to tip is too long.
 # That is the price of walking on the mesh.
@@ -258,7 +258,7 @@ for level in range(1, 5):
 
 # %% tags=["hide-input", "nbval-ignore-output"]
 loud = [(change / change.max()).numpy().round(3) for change in changes]
-dots = go.Scatter3d(mode="markers", hoverinfo="skip", marker=dict(size=7, cmin=0, cmax=1, colorscale="Viridis"))
+dots = go.Scatter3d(mode="markers", hoverinfo="skip", marker=dict(size=5, cmin=0, cmax=1, colorscale="Viridis"))
 dots.marker.colorbar = dict(thickness=12, len=0.6)
 moving = [
     lambda k: grid.xyz(hand.v_template),

@@ -134,20 +134,27 @@ print(f"{sum(p.numel() for p in fresh().parameters()):,} numbers to learn")
 # ## Algorithm 1
 #
 # This is how the paper trains {cite:p}`dip`.
-# On the right, the name that each line has in the code below.
+# On the right, the lines of the code below that do it, each with the same number.
 #
-# | | Algorithm 1 (Model Training) | here |
+# | | Algorithm 1, Model Training | here |
 # |---|---|---|
-# | | **require** $\eta_{1:N}$, $\kappa$, $q(x_{1:T}, y_{1:T})$ | `shift`, `pool` |
-# | 1 | **repeat** | `for step` |
-# | 2 | sample $(x_{1:T}, y_{1:T})$ from $q$ | `batch` |
-# | 3 | $\epsilon \sim \mathcal N(0, I)$ | `noise` |
-# | | $e_{1:T} = y_{1:T} - x_{1:T}$ | `y - x` |
-# | | $x_{1:T}^n = x_{1:T} + \eta_n e_{1:T} + \kappa\sqrt{\eta_n}\,\epsilon$ | `xn` |
-# | 4 | take a gradient step on $\nabla_W L_{total}$ | `loss.backward()`, `optimiser.step()` |
-# | 5 | **until** converged | `steps` |
+# | | **Require:** $\eta_{1:N}$: diffusion noise scheduling | `shift.eta` |
+# | | $\kappa$: noise variance level | `shift.kappa` |
+# | | $q(x_{1:T}, y_{1:T})$: data distribution | `pool` |
+# | 1: | **repeat** | `for step in range(steps)` |
+# | 2: | sample $(x_{1:T}, y_{1:T})$ from $q(x_{1:T}, y_{1:T})$ | `batch.target`, `batch.y` |
+# | 3: | compute diffused data at step $n$ (equation 1) | `diffuse(x, y, generator)` |
+# | | $\quad\epsilon \sim \mathcal N(0, I)$ | `epsilon = torch.randn(...)` |
+# | | $\quad e_{1:T} = y_{1:T} - x_{1:T}$ | `e = y - x` |
+# | | $\quad x^n_{1:T} = x_{1:T} + \eta_n e_{1:T} + \kappa\sqrt{\eta_n}\,\epsilon$ | `x + eta * e + ...` |
+# | 4: | take a gradient step on $\nabla_W L_{total}$ (equation 8) | `loss.backward()`, `optimiser.step()` |
+# | 5: | **until** converged | after `steps` |
 #
+# The algorithm does not say how $n$ is drawn; equation 4 does, evenly from 1 to $N$.
 # Motions are seen from the estimate (page 7), so `y` is zero, and `x` is the turn from the estimate to the truth.
+#
+# Paper vs code: the paper has neither a batch size nor a number of steps, and no word on cutting large gradients; these
+# are ours.
 
 # %%
 from handdiff_lib.diffusion import decode, encode, residual_shift
@@ -157,10 +164,12 @@ shift, weights = residual_shift(), LossWeights()
 
 
 def diffuse(x, y, generator):
+    """Line 3: a step n of its own for each window, and x at that step."""
     n = torch.randint(1, shift.N + 1, (len(x),), generator=generator)
-    noise = torch.randn(x.shape, generator=generator)
-    eta = shift.eta[n].to(x)[:, None, None, None]
-    return n, x + eta * (y - x) + shift.kappa * eta.sqrt() * noise
+    eta, kappa = shift.eta[n].to(x)[:, None, None, None], shift.kappa
+    epsilon = torch.randn(x.shape, generator=generator)
+    e = y - x
+    return n, x + eta * e + kappa * eta.sqrt() * epsilon
 
 
 def learn(model, pool, steps, lr=3e-3):
@@ -204,9 +213,18 @@ torch.testing.assert_close(torch.tensor(ours["loss"]), weighted(library, weights
 #    \lVert \hat R - R \rVert^2 = 4\,(1 - \cos\omega) \approx 2\,\omega^2 , $$
 #
 # with $\omega$ the angle between the two.
-# Others look at joints in space, at their speed and acceleration, at states (page 12) and at intuitive physics
-# (page 13).
-# Equation 8 adds them up, each with its weight.
+# Equation 8 of the paper adds what pages 12 and 13 are about, the states (equation 5) and two pieces of intuitive
+# physics (equations 6 and 7):
+#
+# $$ L_{total} = L_{data} + \lambda_1 L_{state} + \lambda_2 L_{kinetics} + \lambda_3 L_{stability} . $$
+#
+# The paper also takes the geometric losses of MDM {cite:p}`mdm`, on joints in space and their speed, and does not give
+# their weights.
+# So do we, and we add acceleration.
+# Each term has its weight in the sum, `LossWeights`.
+#
+# Paper vs code: the paper has $\lambda = 50, 500, 1000$ beside a data term of unknown scale.
+# With these ratios beside our data term the physics outweighs the data, so ours are smaller.
 
 # %%
 R, Q = one[0].y.R, one[0].target.R
@@ -269,6 +287,7 @@ films = [go.Frame(data=list(term(name)), name=name, layout=dict(yaxis=dict(autor
 show(frames_slider(fig, films, "term:", 900, active=names.index("acceleration")))
 
 # %% [markdown]
+# Look at acceleration first, then drag to rotation.
 # Acceleration falls at once and far: a network need not know hands to average over frames.
 # The rotation term falls more slowly, and the joints wobble, since they are mostly the wrist.
 #
@@ -303,6 +322,14 @@ films = [
 ]
 fig.update_traces(mode="lines")
 show(frames_slider(fig, films, "step", 900, active=list(kept_many).index(last)))
+
+
+# %% [markdown]
+# Look at step 0: both networks lie on the estimate, since a network that ends in zeros returns it.
+# At step 50 the spikes are half as high, at 200 they are gone.
+# What is left then is a line that bends too little or too late: no longer shaking, but not the motion either.
+#
+# One window is one window, so count over all of them.
 
 
 # %%
@@ -348,11 +375,15 @@ tracks = {"before": unseen[0].y.R, "step 50": kept_many[50], f"step {last}": kep
 show(player({name: motion(R) for name, R in (tracks | {"truth": unseen[0].target.R}).items()}, hand, trails=4))
 
 # %% [markdown]
-# To train a real one there is a command; `tiny` takes about half an hour on two CPU cores:
+# Look at the trails of the finger tips: knots in the estimate, looser ones at step 50, nearly lines at the end.
+#
+# To train a real one there is a command:
 #
 # ```
 # handdiff train --config tiny
 # ```
+#
+# The page *Train your own* says what it does, and the card beside the weights `free` how long it took.
 
 # %% [markdown]
 # ## Exercises

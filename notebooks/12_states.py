@@ -81,6 +81,7 @@ show(frames_slider(fig, fig.frames, "", 67, active=12))
 
 # %% [markdown]
 # Blue comes, green holds, orange moves in contact, pink goes; grey is none of these.
+# Look at where the colour changes: is it at the first touch, or before?
 #
 # ## What tells them apart
 #
@@ -218,7 +219,7 @@ show(frames_slider(fig, films, "contact begins at", 800, active=levels_mm.index(
 # $$ c_{1:T} = \arg\max \; \sum_t s_t(c_t) - \sum_t w(c_{t-1}, c_t) . $$
 #
 # From a reach to a grasp costs nothing, from a release straight to a grasp costs as much as four plain frames.
-# Viterbi's algorithm finds the best of $5^T$ paths in $25\,T$ steps.
+# Viterbi's algorithm {cite:p}`viterbi1967` finds the best of $5^T$ paths in $25\,T$ steps.
 # For five frames one can try them all.
 
 # %%
@@ -245,6 +246,52 @@ print("the library's path is the best of", 5**5)
 # %% [markdown]
 # Scores count per second, not per frame, so that 60 frames a second do not weigh twice as much: hence the factor
 # $30 / f$ for the frame rate $f$.
+#
+# Here are the states once more, as the paper draws them in its figure 4: each with what defines it, and the turns from
+# one to the next.
+# Solid arrows are turns that this clip takes, dashed ones cost nothing but do not happen here.
+# Drag through the clip: the state of the moment is filled.
+
+# %% tags=["hide-input", "nbval-ignore-output"]
+PLACE = {REACH: (0.0, 1.2), GRASP: (2.2, 2.0), MANIPULATE: (2.2, 0.6), RELEASE: (4.4, 1.2), FREE: (2.2, -0.8)}
+MEANS = {REACH: "no contact<br>d falls", GRASP: "contact<br>all is still", MANIPULATE: "contact<br>not still"}
+MEANS |= {RELEASE: "no contact<br>d grows", FREE: "neither"}
+taken = {(int(a), int(b)) for a, b in pairwise(found.state) if a != b}
+usual = {tuple(FREE if k == 4 else k for k in turn) for turn in USUAL}
+
+
+def nodes(k):
+    now = int(found.state[k])
+    fill = [LOOK[key] if key == now else "#FFFFFF" for key in PLACE]
+    said = [f"<b>{NAMES[key]}</b><br>{MEANS[key]}" for key in PLACE]
+    x, y = zip(*PLACE.values(), strict=True)
+    line = dict(color=[LOOK[key] for key in PLACE], width=4)
+    marker = dict(size=84, color=fill, line=line)
+    return go.Scatter(x=x, y=y, text=said, mode="markers+text", textfont_size=10, marker=marker, hoverinfo="skip")
+
+
+fig = light(go.Figure(), height=580)
+for a, b in sorted(usual | taken):
+    (x0, y0), (x1, y1) = PLACE[a], PLACE[b]
+    way = torch.tensor([x1 - x0, y1 - y0])
+    way = way / way.norm()
+    aside = 0.07 * torch.stack([-way[1], way[0]])  # so that there and back stand side by side
+    ends = torch.tensor([[x0, y0], [x1, y1]]) + torch.stack([0.42 * way, -0.42 * way]) + aside
+    done = (a, b) in taken
+    look = dict(mode="lines+markers", hoverinfo="skip", line=dict(color="#333333", dash="solid" if done else "dot"))
+    head = dict(symbol="arrow", size=[0, 14], angleref="previous", color="#333333" if done else "#AAAAAA")
+    look["line"] |= dict(width=2.5 if done else 1) | ({} if done else dict(color="#AAAAAA"))
+    fig.add_scatter(x=ends[:, 0].tolist(), y=ends[:, 1].tolist(), marker=head, **look)
+fig.add_trace(nodes(0))
+fig.update_xaxes(visible=False, range=[-0.8, 5.2]).update_yaxes(visible=False, range=[-1.3, 2.5])
+fig.update_layout(showlegend=False, margin=dict(l=5, r=5, t=10))
+every = range(0, frames, 3)
+films = [go.Frame(data=[nodes(k)], traces=[len(fig.data) - 1], name=f"{k / motion.fps:.1f} s") for k in every]
+show(frames_slider(fig, films, "", 100))
+
+# %% [markdown]
+# Look at the two arrows between stable grasp and manipulate: a hand that turns a thing goes to and fro between them.
+# The paper speaks of free motion, too, and has no state for it; here it stays out of the losses on states and physics.
 #
 # ## Backwards
 #

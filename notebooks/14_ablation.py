@@ -119,7 +119,7 @@ show(switch({name: bars({row: runs(row, name) for row in names}, unit) for name,
 # Another $n$ seeds would give another mean.
 # It scatters $\sqrt n$ times less than one seed does, by $s / \sqrt n$, the **standard error**.
 # But $s$ is itself a guess from $n$ numbers, and from few numbers it is often much too small.
-# Student worked out how far one has to reach to make up for that:
+# Student {cite:p}`student1908` worked out how far one has to reach to make up for that:
 #
 # $$ \bar x \;\pm\; t_{n-1}\,\frac{s}{\sqrt n}, \qquad s^2 = \frac{1}{n - 1} \sum_{k=1}^n (x_k - \bar x)^2 . $$
 #
@@ -278,9 +278,16 @@ for k, column in enumerate(TABLE3.columns):
 show(switch(printed, 560))
 
 # %% [markdown]
+# Look at KIN and STA first: every refiner is near zero there, and so are the two crude ones, a filter and a law of
+# constant acceleration.
+# Then look at MJE: there the bars differ by a few parts in a hundred.
+#
 # These numbers and ours must not be put side by side.
 # - Theirs are of real estimates of DexYCB's videos; ours are of motion capture with simulated noise.
-# - Their networks are larger and were trained for longer, on other motion.
+# - Their networks are larger than these, and learnt from DexYCB; how long they were trained is not said.
+# - Their deterministic model is a Transformer without a walk, and no more is said of it.
+#   Ours is the very network of the other rows, asked once.
+# - They also have a row with stability and without kinetics; we have none.
 # - What exactly they count as KIN and STA the paper does not say; page 19 has our reading.
 #
 # What may be shared is the question.

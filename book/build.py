@@ -46,7 +46,7 @@ def main(only: list[str]) -> int:
 
 
 def open_front_door(site: Path) -> None:
-    """Write the index.html that leads to the first page, with that page's title and tags: its address is the shared one."""
+    """Write the index.html that leads to the first page; people share its address, so it says what that page says."""
     first = (site / "book" / "intro.html").read_text(encoding="utf-8")
     tags = re.findall(r'<title>.*?</title>|<meta (?:name="(?:description|twitter)|property="og:)[^>]*>', first)
     lead = '<meta http-equiv="refresh" content="0; url=book/intro.html"></head><body><main><h1>handdiff</h1>'

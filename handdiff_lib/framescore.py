@@ -42,8 +42,8 @@ SHARES = ("auc", "p_auc", "f5", "f15", "p_f5", "p_f15")
 """Scores that are 0 in a missed frame, as `state_right` is."""
 TRUTH_SIGMA = 1.5
 """Frames: the Gaussian that smooths the truth for `accl_smooth_mm`, that of the training data."""
-CHUNK = 256
-"""Frames whose meshes are held at once."""
+CHUNK = 128
+"""Frames whose meshes are held at once: more do not stay in a core's cache."""
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,13 @@ from handdiff_lib.metrics import align
 
 BLOCK = 98
 """Rows of a distance matrix that are made at once: 98 x 778 numbers stay in a core's cache."""
+TAUS_MM = (5.0, 15.0)
+"""Of the F-scores."""
 
 
 def mve_mm(pred: Float[Tensor, "*b v 3"], truth: Float[Tensor, "*b v 3"]) -> Float[Tensor, "*b"]:
     """Mean vertex error, mm, of meshes as they stand."""
-    return 1000 * (pred - truth).norm(dim=-1).mean(-1)
+    return 1000 * (pred - truth).square().sum(-1).sqrt().mean(-1)
 
 
 def p_mve_mm(pred: Float[Tensor, "*b t v 3"], truth: Float[Tensor, "*b t v 3"]) -> Float[Tensor, "*b t"]:
@@ -41,7 +43,7 @@ class Nearest:
     def f_score(self, tau_mm: float) -> Float[Tensor, "*b"]:
         """Harmonic mean of precision and recall in [0, 1]; 0 where both are 0."""
         precision, recall = ((apart < tau_mm / 1000).to(apart).mean(-1) for apart in (self.pred, self.truth))
-        return 2 * precision * recall / (precision + recall).clamp(min=torch.finfo(precision.dtype).tiny)
+        return _harmonic_mean(precision, recall)
 
 
 def nearest(pred: Float[Tensor, "*b v 3"], truth: Float[Tensor, "*b v 3"], enough: float = 0.0) -> Nearest:
@@ -91,6 +93,26 @@ def _search(
         from_truth[is_open] = torch.minimum(from_truth[is_open], torch.cat(found))
 
 
+def f_scores(
+    pred: Float[Tensor, "t v 3"], truth: Float[Tensor, "t v 3"], taus_mm: tuple[float, ...] = TAUS_MM
+) -> dict[float, Float[Tensor, "t"]]:
+    """`Nearest.f_score` at each distance; on a CPU by asking only who is near (`near.count_near`), ten times faster."""
+    if pred.device.type != "cpu":
+        near = nearest(pred, truth, enough=taus_mm[0] / 1000)
+        return {tau: near.f_score(tau) for tau in taus_mm}
+    from handdiff_lib.near import count_near
+
+    arrays = (points.detach().float().mT.contiguous().numpy() for points in (pred, truth))
+    counts = count_near(*arrays, tuple(tau / 1000 for tau in taus_mm), torch.get_num_threads())
+    precision, recall = (torch.from_numpy(counts) / pred.shape[-2]).to(pred).unbind(1)
+    return dict(zip(taus_mm, _harmonic_mean(precision, recall).unbind(-1), strict=True))
+
+
+def _harmonic_mean(x: Float[Tensor, "*b"], y: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+    """0 where both are 0."""
+    return 2 * x * y / (x + y).clamp(min=torch.finfo(x.dtype).tiny)
+
+
 def mesh_scores(
     pred: Float[Tensor, "t v 3"],
     truth: Float[Tensor, "t v 3"],
@@ -98,11 +120,12 @@ def mesh_scores(
     truth_wrist: Float[Tensor, "t 3"],
 ) -> dict[str, Float[Tensor, "t"]]:
     """MVE, F@5 and F@15, the wrist joints on one point; then all three after the mesh's own alignment (`p_`)."""
+    pred, truth = (points.mT.contiguous().mT for points in (pred, truth))  # each axis in a row: sums are faster so
     truth = truth - truth_wrist[:, None]
     raw = pred - pred_wrist[:, None]
     found = {}
     for prefix, points in (("", raw), ("p_", align(raw, truth))):
-        near = nearest(points, truth, enough=0.005)
-        scores = {"mve_mm": mve_mm(points, truth), "f5": near.f_score(5.0), "f15": near.f_score(15.0)}
+        near = f_scores(points, truth)
+        scores = {"mve_mm": mve_mm(points, truth), "f5": near[5.0], "f15": near[15.0]}
         found |= {prefix + key: value for key, value in scores.items()}
     return found

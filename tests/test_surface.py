@@ -7,7 +7,8 @@ from scipy.linalg import orthogonal_procrustes
 from scipy.spatial.distance import cdist
 
 from handdiff_lib import rotation
-from handdiff_lib.surface import mesh_scores, mve_mm, nearest, p_mve_mm
+from handdiff_lib.near import BLOCK, blocks_of, count_near
+from handdiff_lib.surface import f_scores, mesh_scores, mve_mm, nearest, p_mve_mm
 
 
 @pytest.fixture
@@ -86,6 +87,49 @@ def test_nan_is_far(meshes):
     f = nearest(pred, truth, 0.005).f_score(15.0)
     assert f[2] == 0
     torch.testing.assert_close(f[0], nearest(*meshes).f_score(15.0)[0])
+
+
+def test_compiled_search_counts_what_all_distances_say(meshes):
+    """The slow twin vertex by vertex, but for ties within float32; also for meshes that do not fill a block."""
+    for some in (slice(None), slice(0, 700, 3), slice(0, 5)):
+        pred, truth = (points[:, some] for points in meshes)
+        fast = f_scores(pred, truth)
+        for tau, found in fast.items():
+            want = nearest(pred.double(), truth.double()).f_score(tau)
+            torch.testing.assert_close(found.double(), want, atol=1.01 / pred.shape[1], rtol=0)
+            assert (found.double() - want).abs().gt(1e-6).sum() <= 1, "ties are rare"
+
+
+def test_threads_share_the_frames(meshes):
+    """Every frame is counted once, by however many threads; there may be fewer frames than threads."""
+    p, g = (points.mT.contiguous().numpy() for points in meshes)
+    alone = count_near(p, g, (0.005, 0.015), 1)
+    assert alone.shape == (6, 2, 2)
+    assert 0 < alone.min() < alone.max() <= 778
+    for threads in (2, 4, 9):
+        np.testing.assert_array_equal(count_near(p, g, (0.005, 0.015), threads), alone)
+
+
+def test_blocks_hold_neighbours(meshes):
+    """Every vertex is in one block, and blocks are several times smaller than those of the vertices as numbered."""
+    points = meshes[1][0].mT.contiguous().numpy()
+    order = blocks_of(points)
+    np.testing.assert_array_equal(np.sort(order), np.arange(778))
+
+    def side(by: np.ndarray) -> float:
+        return np.mean([np.ptp(points[:, by[k : k + BLOCK]], axis=1).max() for k in range(0, 778, BLOCK)])
+
+    assert side(order) < side(np.random.default_rng(0).permutation(778)) / 3
+
+
+def test_one_vertex_that_is_nan_leaves_the_others(meshes):
+    """It is near nothing, and its twin looks for another."""
+    pred, truth = meshes
+    broken = pred.clone()
+    broken[:, 0] = torch.nan
+    lost = f_scores(truth.clone(), truth)[5.0] - f_scores(broken.where(broken.isnan(), truth), truth)[5.0]
+    assert (lost > 0).all()
+    assert (lost <= 1.01 / 778).all()
 
 
 def test_mve_by_hand():

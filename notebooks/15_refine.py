@@ -266,16 +266,37 @@ by_hand = predict_by_hand(features, n, window_starts(len(before), window, stride
 torch.testing.assert_close(by_hand, library, atol=1e-4, rtol=0)
 
 # %% [markdown]
-# ## The walk, step by step
+# ## Algorithm 2
 #
-# The rest is the walk back of the page before, with the clip's prediction as its denoiser.
-# Each frame is encoded once a step, however many windows look at it, so the time grows evenly with the
-# number of frames.
+# The rest is the walk back of page 8, with the clip's prediction as its denoiser.
+# This is how the paper infers {cite:p}`dip`; the lines of the code below have the same numbers.
+#
+# | | Algorithm 2, Model Inference | here |
+# |---|---|---|
+# | | **Require:** $\eta_{1:N}$: diffusion noise scheduling | `shift.eta` |
+# | | $\kappa$: noise variance level | `shift.kappa` |
+# | | $f_W(x^n_{1:T}, y_{1:T}, n)$: trained denoising model | `denoise` |
+# | | $y_{1:T}$: initial motion estimates | `y` |
+# | 1: | $x^N_{1:T} \sim \mathcal N(y_{1:T}, \kappa I)$ | `x = y + std * noise(...)` |
+# | 2: | **for all** $n$ from $N$ to $1$ **do** | `for n in range(shift.N, 0, -1)` |
+# | 3: | estimate the inverse transition distribution $p_W(x^{n-1}_{1:T} \mid x^n_{1:T}, y_{1:T})$ | `mean`, `std` |
+# | | $\quad$via $\hat x_{1:T} = f_W(x^n_{1:T}, y_{1:T}, n)$ | `x_hat = denoise(x, y, n)` |
+# | 4: | sample $x^{n-1}_{1:T}$ from $p_W(x^{n-1}_{1:T} \mid x^n_{1:T}, y_{1:T})$ | `x = mean + std * noise(...)` |
+# | 5: | **end for** | |
+# | 6: | $x_{1:T} = x^0_{1:T}$ | `return x` |
+#
+# Motions are seen from the estimate, so `origin`, the $y$ of the walk, is zero.
+# Each frame is encoded once a step, however many windows look at it, so the time grows evenly with the number of
+# frames.
+#
+# Paper vs code: line 1 prints the variance $\kappa$, the paper's text $\kappa^2$; we take what the chain itself gives,
+# $\kappa^2\eta_N$.
+# The paper walks back in windows of 16 frames and does not say how a longer clip is cut.
 
 # %%
 from handdiff_lib.diffusion import decode, encode, frame_noise, residual_shift, sample
 
-features_y = model.encode_estimate(y, hand).detach()
+features_y, shift = model.encode_estimate(y, hand).detach(), residual_shift(cfg.N)
 
 
 def denoise(rn, _, n):
@@ -283,8 +304,30 @@ def denoise(rn, _, n):
     return encode(predict_clip(model, features[0], n, y, hand, stride).R, y.R)
 
 
+@torch.no_grad()
+def algorithm_2(denoise, y, noise):
+    eta, kappa = shift.eta.tolist(), shift.kappa
+    x = y + kappa * eta[-1] ** 0.5 * noise(y.shape)  # 1
+    for n in range(shift.N, 0, -1):  # 2
+        x_hat = denoise(x, y, torch.tensor([n]))  # 3
+        mean = eta[n - 1] / eta[n] * x + (eta[n] - eta[n - 1]) / eta[n] * x_hat
+        std = kappa * (eta[n - 1] / eta[n] * (eta[n] - eta[n - 1])) ** 0.5  # 0 at n = 1
+        x = mean + std * noise(y.shape)  # 4
+    return x  # 6
+
+
 origin = torch.zeros_like(y.R[..., 0])  # the estimate, seen from itself
-walk = list(sample(denoise, origin, residual_shift(cfg.N), cfg.rule, frame_noise(seed)))
+by_hand = algorithm_2(denoise, origin, frame_noise(seed))
+*_, library = sample(denoise, origin, shift, "posterior", frame_noise(seed))
+torch.testing.assert_close(by_hand, library.x0, atol=1e-5, rtol=0)
+
+# %% [markdown]
+# `--preset paper` walks like this.
+# By default line 4 draws nothing: each step keeps the noise that is already there, so that less chance is left in the
+# answer (page 8).
+
+# %%
+walk = list(sample(denoise, origin, shift, cfg.rule, frame_noise(seed)))
 
 # %% [markdown]
 # The library's `walk_back` yields the same predictions.
@@ -307,23 +350,47 @@ torch.testing.assert_close(R_y @ rotation.exp(g * rotation.log(R_y.mT @ R_hat)),
 print(f"noisy: {g.mean():.2f} on average")
 
 # %% [markdown]
-# One frame of the walk: left, in grey, $x_n$; in the middle what the denoiser says; right the truth.
+# The whole method in one picture, which stands for figures 2 and 3 of the paper.
+# The first row is what the camera saw, though no camera was there: four frames of the true motion.
+# Below is what a frame-by-frame estimator makes of each of them, $y_{1:T}$.
+# These are walked from; the third row is where the walk is, $x^n_{1:T}$, and the last what the network makes of both,
+# $\hat x_{1:T} = f_W(x^n_{1:T}, y_{1:T}, n)$, from which the next $x^{n-1}_{1:T}$ comes.
+# Drag from $n = N$ to the end.
 
 # %% tags=["hide-input", "nbval-ignore-output"]
+from handdiff_lib.scene import EYE, across
 from handdiff_lib.view import hand_figure
 
-shown = 62
 true_R = to_steady(truth.R[None], frame)
-aside = torch.tensor([0.0, -0.096, 0.128])  # to the left on the screen
+moments = torch.tensor([44, 50, 56, 62])  # frames, from left to right
+eye = torch.tensor(EYE)
+right = across(eye)
+down = torch.nn.functional.normalize(torch.linalg.cross(right, eye), dim=0)
+paint = {"camera": (0.89, 0.71, 0.61), "y": (0.84, 0.37, 0.0), "xn": (0.7, 0.7, 0.7), "x0": (0.0, 0.45, 0.7)}
 shaped = hand.shape(truth.betas)
+
+
+def strip(R, row):
+    """Hands of four moments from left to right, in a row of their own."""
+    skin = shaped.pose(R[0, moments]).skin()
+    return skin + 0.2 * torch.arange(4)[:, None, None] * right + 0.2 * row * down
+
+
 views = []
 for step in walk:
-    three = (decode(step.xn, y.R), decode(step.x0, y.R), true_R)
-    views.append(torch.cat([shaped.pose(R[0, shown]).skin() + (1 - k) * aside for k, R in enumerate(three)]))
-faces = torch.cat([hand.faces + k * len(hand.v_template) for k in range(3)])
-paint = torch.tensor([[0.7, 0.7, 0.7], [0.0, 0.45, 0.7], [0.0, 0.62, 0.45]]).repeat_interleave(len(hand.v_template), 0)
+    rows = (true_R, y.R, decode(step.xn, y.R), decode(step.x0, y.R))
+    views.append(torch.cat([strip(R, k) for k, R in enumerate(rows)]).flatten(0, 1))
+count = len(hand.v_template)
+faces = torch.cat([hand.faces + k * count for k in range(16)])
+colours = torch.tensor(list(paint.values())).repeat_interleave(4 * count, 0)
 labels = [str(step.n) for step in walk]
-show(hand_figure(torch.stack(views), faces, fps=1, colors=paint, labels=labels, label="n ="))
+show(hand_figure(torch.stack(views), faces, fps=1, colors=colours, labels=labels, label="n ="))
+
+# %% [markdown]
+# Look along the second row: each frame is wrong in a way of its own, and its neighbours do not help it.
+# Then look along the last row while $n$ falls.
+# If it hardly changes although the row above it does, the network knows its answer from $y$ alone; the numbers below
+# say how nearly.
 
 # %% [markdown]
 # In numbers, over all frames: the mean angle of $x_n$ and of the prediction to the truth, and how far the

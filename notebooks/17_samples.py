@@ -241,7 +241,7 @@ for name, joints in groups.items():
 #
 # Diffusion has a doubt of its own, or so it is said: walk back from different noise, and the answers differ where the
 # estimate leaves a choice.
-# We try it, with the paper's schedule of four steps and its posterior.
+# We try it, with the paper's posterior and the schedule of its demo, four steps; the paper gives none.
 
 # %% tags=["nbval-ignore-output"]
 from dataclasses import replace
@@ -258,7 +258,7 @@ for name, part in parts.items():
 assert spread.mean() < 0.05 * error.mean()
 
 # %% [markdown]
-# They do not differ.
+# They hardly differ.
 # One would take this network for certain, and it is some degrees wrong.
 #
 # ## Why they agree
@@ -330,8 +330,8 @@ for N in (1, 4, 15, 60, 250):
     print("{:3d} {:28.1f}° {:16.1f}°".format(N, *row))
 
 # %% [markdown]
-# The paper's schedule is the first column at $N = 4$.
-# Even an ideal denoiser would spread its answers by a fifth of what it should.
+# The schedule of the demo is the first column at $N = 4$.
+# Even an ideal denoiser would spread its answers by a fifth of what it should, where the doubt is three degrees.
 # Below are forty such walks, and their ends once more, larger; the band is where two thirds of them should lie.
 # Drag the slider for more steps.
 
@@ -417,6 +417,11 @@ assert shares[1] < 0.5
 # Here a head of the network says sigma, and is trained to make the error likely, with
 # $3 \log\sigma + \lVert e \rVert^2 / 2\sigma^2$; what is behind the head learns nothing from it.
 # `RefineConfig(doubt="spread", samples=8)` has the spread of walks instead, for weights that were trained otherwise.
+#
+# There are other ways to ask.
+# PAD-Hand {cite:p}`padhand`, the follow-up of the paper, takes the weights of the last layer for uncertain, and carries
+# the variance that follows from it through the walk; it gives a variance for each joint and frame.
+# We have not built that, and nothing on this page speaks against it.
 
 # %% [markdown]
 # ## Exercises

@@ -224,8 +224,9 @@ torch.testing.assert_close(jerk(told["before"][:, 0]).norm(dim=-1) / fps**3, 2 *
 # `jitter_mm` is the same third difference, per frame, averaged over joints; here half of the joints stand still.
 #
 # Which is the better command?
-# We add the Gaussian filter with the best width, and one that a robot could run: each new angle is a weighted mean of
-# the last one and what is said now, so that nothing of the future is needed.
+# We add the Gaussian filter with the width that is best on this very clip, which a robot would not know, and a filter
+# that a robot could run: each new angle is a weighted mean of the last one and what is said now, so that nothing of the
+# future is needed.
 
 # %% tags=["nbval-ignore-output"]
 
@@ -253,7 +254,7 @@ for name, angles in commands.items():
 assert rms(jerk(q["after"])) < 0.3 * rms(jerk(q["before"]))
 
 # %% [markdown]
-# Compare the first column with its last row, which is what a real hand would ask for.
+# Compare the first column with its last row, which is what the hand itself would ask for.
 # Then compare the second column of the two filters: why is the causal one worse?
 # It answers with the past.
 # The next figure has its delay.

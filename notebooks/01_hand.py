@@ -48,7 +48,8 @@ from handdiff_lib.topology import CHAIN, JOINTS, PARENTS
 hand = load_hand()
 angles = torch.linspace(0, bend_deg, frames)
 rotvec = torch.zeros(frames, 16, 3)
-rotvec[:, list(CHAIN["index"]), 2] = angles[:, None].deg2rad()  # +z bends towards the palm
+# about +z: towards the palm
+rotvec[:, list(CHAIN["index"]), 2] = angles[:, None].deg2rad()
 posed = hand.mean_shape().pose(rotation.exp(rotvec))
 
 # %% tags=["hide-input", "nbval-ignore-output"]
@@ -70,9 +71,10 @@ show(hand_figure(posed.skin(), hand.faces, fps=15, **look))
 
 # %%
 print("joint     parent    rest position, mm")
-for joint, parent in list(enumerate(PARENTS))[:4]:
+for joint in (0, *CHAIN["index"]):
     x, y, z = (1000 * hand.J_template[joint]).tolist()
-    print(f"{JOINTS[joint]:9s} {JOINTS[parent] if parent >= 0 else '-':9s} {x:5.0f} {y:5.0f} {z:5.0f}")
+    parent = JOINTS[PARENTS[joint]] if joint else "-"
+    print(f"{JOINTS[joint]:9s} {parent:9s} {x:5.0f} {y:5.0f} {z:5.0f}")
 
 # %% [markdown]
 # ## Walk along the finger
@@ -145,7 +147,7 @@ show(frames_slider(fig, each, "weight of", 700))
 point = int(hand.weights[:, CHAIN["index"][1:]].amin(1).argmax())
 corrections = (R[1:] - torch.eye(3)).flatten()
 v = hand.v_template[point] + hand.posedirs[point] @ corrections
-carried = (G @ (v - hand.J_template)[..., None])[..., 0] + p  # where each joint would carry it
+carried = (G @ (v - hand.J_template)[..., None])[..., 0] + p  # (16, 3)
 by_hand = hand.weights[point] @ carried
 torch.testing.assert_close(by_hand, posed.skin()[-1, point])
 

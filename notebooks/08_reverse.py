@@ -178,17 +178,20 @@ for n in range(2, shift.N + 1):
 
 # %%
 def two_rules(xn, x0, y, before, now, z):
-    """The deterministic and the re-noising step; before and now are the shares at n - 1 and n."""
-    middle, noise_in_xn = x0 + before * (y - x0), xn - x0 - now * (y - x0)
-    return middle + (before / now) ** 0.5 * noise_in_xn, middle + shift.kappa * before**0.5 * z
+    """Deterministic and re-noised; before and now are the shares at n - 1 and n."""
+    middle = x0 + before * (y - x0)
+    noise_in_xn = xn - x0 - now * (y - x0)
+    shrunk = (before / now) ** 0.5 * noise_in_xn
+    return middle + shrunk, middle + shift.kappa * before**0.5 * z
 
 
-a, b, c, z = torch.randn(4, 5, 2, generator=torch.Generator().manual_seed(seed))  # in the places of x_n, x_0, y, noise
+a, b, c, z = torch.randn(4, 5, 2, generator=torch.Generator().manual_seed(seed))
 for n in range(1, shift.N + 1):
     step = torch.full((5,), n)
-    library = shift.deterministic_step(a, b, c, step), shift.renoise_step(b, c, step, z)
-    by_hand = two_rules(a, b, c, shift.eta[n - 1].item(), shift.eta[n].item(), z)
-    torch.testing.assert_close(by_hand, library)
+    shares = shift.eta[n - 1].item(), shift.eta[n].item()
+    deterministic, renoised = two_rules(a, b, c, *shares, z)
+    torch.testing.assert_close(deterministic, shift.deterministic_step(a, b, c, step))
+    torch.testing.assert_close(renoised, shift.renoise_step(b, c, step, z))
 
 # %% [markdown]
 # Paper vs code: Algorithm 2 of the paper draws from the posterior.

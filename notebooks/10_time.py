@@ -65,7 +65,7 @@ n = torch.tensor([card["N"]])  # the first step of the walk
 # %%
 @torch.no_grad()
 def tokens(motion):
-    """What the network is told of the window: its frames, and one token each, with the step's token in front."""
+    """Frames of the window, their features, and their tokens behind the step's."""
     y = estimate_frames(fill_missing(motion).with_one_shape())[0][:, part]
     features = model.encode_estimate(y, hand) + model.encode_noisy(y.R, y.betas, hand)
     step = model.step(sinusoids(n, d))[:, None]
@@ -143,7 +143,8 @@ show(frames_slider(fig, films, "asking: frame", 200, active=15))
 # %%
 def attention_by_hand(layer, x):
     X, attn = layer.norm1(x)[0], layer.self_attn
-    Q, K, V = (X @ attn.in_proj_weight.mT + attn.in_proj_bias).unflatten(-1, (3, heads, -1)).permute(1, 2, 0, 3)
+    three = X @ attn.in_proj_weight.mT + attn.in_proj_bias
+    Q, K, V = three.unflatten(-1, (3, heads, -1)).permute(1, 2, 0, 3)  # each (heads, 33, d_h)
     A = (Q @ K.mT / Q.shape[-1] ** 0.5).softmax(-1)  # (heads, 33, 33)
     gathered = (A @ V).transpose(0, 1).flatten(1)  # (33, d)
     return A, gathered @ attn.out_proj.weight.mT + attn.out_proj.bias
@@ -155,7 +156,8 @@ with torch.no_grad():
         A, answer = attention_by_hand(layer, by_hand)
         torch.testing.assert_close(A, maps[k], atol=1e-5, rtol=1e-4)
         by_hand = by_hand + answer
-        by_hand = by_hand + layer.linear2(torch.nn.functional.gelu(layer.linear1(layer.norm2(by_hand))))
+        alone = layer.linear1(layer.norm2(by_hand))
+        by_hand = by_hand + layer.linear2(torch.nn.functional.gelu(alone))
         torch.testing.assert_close(by_hand, layer(x), atol=1e-4, rtol=1e-4)
         x = layer(x)
     memory = model.transformer.norm(by_hand)

@@ -178,6 +178,8 @@ def main() -> None:
             about = f"Turn jittery 3D hand poses into coherent motion. Also: {more}."
             tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="handdiff", description=about, args=words)
         else:
+            if words[0] == "bench" and words[1:] and words[1].startswith("--") and words[1] != "--help":
+                words.insert(1, "all")  # `handdiff bench --quick --data ...`
             # A group of one command would otherwise hide its name: `handdiff hand import FILE` must work as written.
             tyro.extras.subcommand_cli_from_dict(group, prog=f"handdiff {words[0]}", args=words[1:])
     except InputError as error:

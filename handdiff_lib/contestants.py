@@ -1,17 +1,19 @@
 """Who takes part in the benchmark: filters tuned on training takes, learned baselines, and our own weights.
 
-filters    each with the settings that are best on training clips under the same kind of noise (`baselines.tune`)
+filters    each with the settings that are best on training clips under the same kind of noise (`baselines.tune`), or
+           that were so in the run whose results ship
 learned    every rival found in a folder, trained as ours (`rival_runs`)
 handdiff   the weights that ship; others of ours under the names of their files
 """
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 from handdiff_lib.baselines import GRIDS, Tuned, tune
 from handdiff_lib.checkpoint import load_denoiser
 from handdiff_lib.denoiser import Denoiser
-from handdiff_lib.hand import HandModel, InputError
+from handdiff_lib.hand import DATA, HandModel, InputError
 from handdiff_lib.presets import config_for
 from handdiff_lib.protocol import OURS, Case, Refiner
 from handdiff_lib.refine import refine
@@ -37,6 +39,12 @@ def tuned_filters(cases: list[Case], hand: HandModel, tell: Callable[[str, int, 
         found[SHOWN[name]] = tune(name, GRIDS[name], pairs, hand)
     tell("tuning filters", len(names), len(names))
     return found
+
+
+def filters_as_shipped(profile: str) -> dict[str, Refiner]:
+    """Every filter with the setting that the results that ship found on training takes under this profile's noise."""
+    tuned = json.loads((DATA / "results" / "table1.json").read_text())[f"tuned, {profile}"]
+    return {name: type(GRIDS[each["name"]][0])(**each["best"]["setting"]) for name, each in tuned.items()}
 
 
 def learned(folder: Path, hand: HandModel) -> dict[str, Refiner]:

@@ -1,30 +1,38 @@
-"""What refining, training and the hand layer cost, as ratios in one run and shares of the measured matrix peak."""
+"""What refining, scoring, training and the hand layer cost: ratios in one run, and shares of the measured peak."""
 
-from dataclasses import asdict
+import time
+from dataclasses import asdict, replace
 
 import torch
 from rich.table import Table
 
 from handdiff_lib import bench as benchmarks
 from handdiff_lib.checkpoint import load_denoiser
+from handdiff_lib.framescore import frame_scores
 from handdiff_lib.hand import load_hand
 from handdiff_lib.layers import BATCHES, layer_times
 from handdiff_lib.peak import matrix_rate
+from handdiff_lib.perturb import NoiseConfig, simulated_estimate
 from handdiff_lib.results import keep
+from handdiff_lib.synth import synthesize
 from handdiff_lib.terminal import console
 from handdiff_lib.train import TrainConfig
 
+SCORED = 1280
+"""Frames of a sequence whose metrics are timed."""
+
 
 def bench_speed(quick: bool = False, threads: int = 2) -> None:
-    """Refining with every preset and filter, training, and our hand layer beside smplx and body-models.
+    """Refining with every preset and filter, all metrics, training, and our hand layer beside smplx and body-models.
 
     Args:
-        quick: one clip of 128 frames, no training, and small batches.
+        quick: one clip of 128 frames, few frames to score, no training, and small batches.
         threads: CPU threads.
     """
     torch.set_num_threads(threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     found = {"threads": threads, "refining": _refining((128,) if quick else (128, 1280))}
+    found["metrics"] = _scoring(2560 if quick else 20480)
     found["layers"] = _layers(device, BATCHES[:2] if quick else BATCHES)
     if not quick:
         found["training"] = _training(device)
@@ -44,6 +52,24 @@ def _refining(lengths: tuple[int, ...]) -> list[dict]:
         table.add_row(row.name, str(row.frames), *numbers)
     console.print(table)
     return [asdict(row) for row in rows]
+
+
+def _scoring(frames: int) -> dict:
+    """Every metric of noisy made-up hands with motion states and doubt, sequences of SCORED frames."""
+    hand = load_hand()
+    clip = synthesize(hand, seed=7, frames=SCORED)
+    said = simulated_estimate(clip.motion, hand, NoiseConfig.hamer_like(), seed=7)
+    said = replace(said, sigma=torch.full((SCORED, 16), 0.1), state_prob=torch.full((SCORED, 4), 0.25))
+    frame_scores("warm up", said, clip.motion, hand, clip.state)
+    start, cpu = time.perf_counter(), time.process_time()
+    for k in range(frames // SCORED):
+        frame_scores(str(k), said, clip.motion, hand, clip.state)
+    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
+    table = Table("", "frames/s", "s for 100,000", "s of CPU for 100,000", title="all metrics", title_justify="left")
+    numbers = (frames / seconds, 1e5 * seconds / frames, 1e5 * cpu / frames)
+    table.add_row("metrics", *(f"{x:.{digits}f}" for x, digits in zip(numbers, (0, 1, 1), strict=True)))
+    console.print(table)
+    return {"frames": frames, "seconds": seconds, "cpu_seconds": cpu}
 
 
 def _layers(device: torch.device, batches: tuple[int, ...]) -> list[dict]:

@@ -6,7 +6,7 @@ import torch
 
 from handdiff_lib import bench as benchmarks
 from handdiff_lib import loop
-from handdiff_lib.contestants import learned, ours, tuned_filters
+from handdiff_lib.contestants import filters_as_shipped, learned, ours, tuned_filters
 from handdiff_lib.corpus import manipnet_tracks
 from handdiff_lib.hand import HandModel, load_hand
 from handdiff_lib.perturb import NoiseConfig
@@ -44,7 +44,7 @@ def bench_table1(
         more: further weights of ours to stand beside it.
         rivals: folder of learned baselines, made by `handdiff bench rivals`; those that are not there are left out.
         draws: of the noise for each clip.
-        quick: eight clips and one draw.
+        quick: eight clips and one draw; filters keep the settings of the results that ship.
         threads: CPU threads.
     """
     torch.set_num_threads(threads)
@@ -57,9 +57,9 @@ def bench_table1(
     if quick:
         sets, draws = {where: clips.first(QUICK) for where, clips in sets.items()}, 1
     found: dict = provenance(SEED, *(clips.R for clips in sets.values()))
-    training = _training_clips(data, hand)
+    training = None if quick else _training_clips(data, hand)
     for name, noise in PROFILES.items():
-        filters, found[f"tuned, {name}"] = _tuned(training, noise, hand)
+        filters, found[f"tuned, {name}"] = _tuned(training, name, hand)
         for where, clips in sets.items():
             title = f"{where}, {name} simulated noise: {len(clips.names)} clips of 128 frames, {draws} draws"
             found[f"{where}, {name}"] = _run(simulated(clips, noise, hand, draws), filters | models, hand, title).json()
@@ -84,10 +84,15 @@ def _training_clips(data: Path, hand: HandModel) -> Clips:
     return benchmarks.manipnet_clips(data, FOLDER / "manipnet_train.npz", hand, training=True).first(TUNING)
 
 
-def _tuned(clips: Clips, noise: NoiseConfig, hand: HandModel) -> tuple[dict[str, Refiner], dict]:
-    """Filters with the settings that are best on these clips under this noise, and the record of the search."""
+def _tuned(clips: Clips | None, profile: str, hand: HandModel) -> tuple[dict[str, Refiner], dict | str]:
+    """Filters with the settings that are best on these clips under this noise, and the record of the search.
+
+    Without clips nothing is searched: they have the settings of the results that ship.
+    """
+    if clips is None:
+        return filters_as_shipped(profile), "as in the results that ship"
     with progress_bars() as progress:
-        tuned = tuned_filters(simulated(clips, noise, hand, 1), hand, teller(progress))
+        tuned = tuned_filters(simulated(clips, PROFILES[profile], hand, 1), hand, teller(progress))
     return {name: each.best.filter for name, each in tuned.items()}, {n: each.json() for n, each in tuned.items()}
 
 
@@ -129,7 +134,12 @@ def bench_bimanual(
 
 
 def bench_occlusion(
-    data: Path, weights: Path | None = None, rivals: Path = RIVALS, more: tuple[Path, ...] = (), threads: int = 2
+    data: Path,
+    weights: Path | None = None,
+    rivals: Path = RIVALS,
+    more: tuple[Path, ...] = (),
+    quick: bool = False,
+    threads: int = 2,
 ) -> None:
     """A real estimator on rendered hands: MediaPipe's errors, by how much of the hand is hidden.
 
@@ -138,13 +148,18 @@ def bench_occlusion(
         weights: another model than the one that ships.
         rivals: folder of learned baselines, made by `handdiff bench rivals`; those that are not there are left out.
         more: further weights of ours to stand beside it.
+        quick: one camera of the three; filters keep the settings of the results that ship.
         threads: CPU threads.
     """
     torch.set_num_threads(threads)
     hand = load_hand()
     tracks = manipnet_tracks(data, hand, FOLDER / "manipnet.npz", lambda *_: None, test=True)
-    given = loop.trials(loop.load_watched(), tracks, hand)
-    filters, tuned = _tuned(_training_clips(data, hand), PROFILES["khand-like"], hand)
+    watched = loop.load_watched()
+    if quick:
+        camera = next(iter(watched)).split(".")[1]
+        watched = {name: one for name, one in watched.items() if name.split(".")[1] == camera}
+    given = loop.trials(watched, tracks, hand)
+    filters, tuned = _tuned(None if quick else _training_clips(data, hand), "khand-like", hand)
     models = learned(rivals, hand) | ours(weights, list(more), hand)
     with console.status("lifting, filtering, refining"):
         found = loop.measure(given, filters | models, hand)

@@ -502,6 +502,22 @@ def test_demo_compares_with_the_truth(run, folder, hand, motion, monkeypatch, ca
     assert Path("made/report.html").read_text().startswith("<!doctype html>")
 
 
+def test_bench_with_options_alone_means_all(run, monkeypatch):
+    """`handdiff bench --quick --data ...`; a named table stays itself."""
+    asked = []
+
+    def fake(what: str) -> Callable[..., None]:
+        def command(data: Path, quick: bool = False) -> None:
+            asked.append((what, data, quick))
+
+        return command
+
+    monkeypatch.setitem(cli.GROUPS, "bench", {what: fake(what) for what in ("all", "table1")})
+    run("bench --quick --data here")
+    run("bench table1 --data here")
+    assert asked == [("all", Path("here"), True), ("table1", Path("here"), False)]
+
+
 def test_help_names_every_command(run, capsys):
     with pytest.raises(SystemExit) as ended:
         run("--help")

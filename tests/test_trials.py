@@ -40,7 +40,7 @@ def clips(hand, monkeypatch) -> Clips:
 
 
 def test_table1_tells_who_refines_best(folder, clips, capsys):
-    trials.bench_table1(Path("none"), quick=True, threads=1)
+    trials.bench_table1(Path("none"), draws=1, threads=1)
     said = capsys.readouterr().out
     for word in (
         "hamer-like",
@@ -59,6 +59,21 @@ def test_table1_tells_who_refines_best(folder, clips, capsys):
     assert rows["bound"]["scores"]["mje_mm"]["mean"] < rows["input"]["scores"]["mje_mm"]["mean"]
     assert kept["ManipNet cup1 + teapot3, clean"]["moved_mm"] >= 0
     assert len(kept["tuned, hamer-like"]["One-Euro"]["tried"]) == 2
+
+
+def test_a_quick_run_tunes_nothing(folder, clips, monkeypatch):
+    """Filters keep the settings of the results that ship, which are of the tuning grids."""
+    monkeypatch.setattr(contestants, "GRIDS", GRIDS)
+    monkeypatch.setattr(contestants, "tune", lambda *_: pytest.fail("tuned"))
+    trials.bench_table1(Path("none"), quick=True, threads=1)
+    kept = json.loads((folder / "outputs/bench/table1.json").read_text())
+    names = [SHOWN[name] for name in GRIDS if name != "identity"]
+    assert set(names) < set(kept["ManipNet cup1 + teapot3, khand-like"]["rows"])
+    assert kept["tuned, khand-like"] == "as in the results that ship"
+    for profile in trials.PROFILES:
+        shipped = contestants.filters_as_shipped(profile)
+        assert list(shipped) == names
+        assert all(one in GRIDS[name] for name, one in zip(list(GRIDS)[1:], shipped.values(), strict=True))
 
 
 def test_both_hands_stand_apart(folder, clips):
@@ -104,10 +119,14 @@ def test_speed_is_told_as_ratios(folder, monkeypatch, capsys):
     monkeypatch.setattr(speed_trials, "matrix_rate", lambda *_: 2e12)
     layers = [LayerTime("handdiff", 1, "vertices", 2.0, 1.0, 0.0), LayerTime("smplx", 1, "vertices", 3.0, 1.5, 0.0)]
     monkeypatch.setattr(speed_trials, "layer_times", lambda *_: iter(layers))
+    scored = []
+    monkeypatch.setattr(speed_trials, "frame_scores", lambda *given: scored.append(len(given[1])))
     speed_trials.bench_speed(threads=1)
     said = capsys.readouterr().out
     assert "10.0%" in said
     assert "0.500" in said
+    assert "s for 100,000" in said
+    assert scored == [1280] * 17, "one to warm up, then 20,480 frames"
     assert "1.50 (3.00)" in said
     assert "40.0 windows of 16 frames a second,  10.0% of the peak" in said
     kept = json.loads((folder / "outputs/bench/speed.json").read_text())

@@ -1,5 +1,5 @@
-/* What every page of the book gets: plotly figures in the colours of its theme, and names and keys where the theme
-   forgets them. */
+/* What every page of the book gets: plotly figures that are drawn when the reader comes near, in the colours of the
+   theme, and names and keys where the theme forgets them. */
 (() => {
   const paint = () => {
     const isDark = document.documentElement.dataset.theme === "dark";
@@ -15,6 +15,29 @@
       (gd.layout.updatemenus || []).forEach((_, k) => { look[`updatemenus[${k}].font.color`] = isDark ? "#111111" : ink; });
       window.Plotly.relayout(gd, look);
     }
+  };
+
+  /* Several scenes drawn while a page is read would keep it from showing anything for seconds. */
+  const drawWhenNear = () => {
+    const draw = window.Plotly.newPlot, waiting = new Map();
+    const near = new IntersectionObserver((entries) => {
+      for (const { isIntersecting, target } of entries) {
+        if (!isIntersecting || !waiting.has(target)) continue;
+        near.unobserve(target);
+        setTimeout(waiting.get(target)); // one after the other, each seen at once
+        waiting.delete(target);
+      }
+    }, { rootMargin: "300px" });
+    window.Plotly.newPlot = (id, data, layout, config) => new Promise((done) => {
+      const el = document.getElementById(id);
+      el.style.minHeight = `${layout.height}px`; // its place, so that what is below does not seem near
+      waiting.set(el, () => draw(el, data, layout, config).then((gd) => {
+        el.style.minHeight = "";
+        done(gd);
+        setTimeout(paint);
+      }));
+      near.observe(el);
+    });
   };
 
   const mend = () => {
@@ -34,5 +57,6 @@
   };
 
   new MutationObserver(paint).observe(document.documentElement, { attributeFilter: ["data-theme"] });
-  window.addEventListener("load", () => { paint(); mend(); setTimeout(paint, 800); });
+  if (window.Plotly) drawWhenNear();
+  window.addEventListener("load", () => { paint(); mend(); });
 })();

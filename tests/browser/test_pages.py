@@ -64,7 +64,7 @@ def open_page(chromium, address: str) -> None:
     for kind in ("browser", "performance"):
         chromium.get_log(kind)
     chromium.get(address)
-    chromium.execute_script("document.querySelector('.handstage, .js-plotly-plot').scrollIntoView()")
+    chromium.execute_script("document.querySelector('.handstage, .plotly-graph-div').scrollIntoView()")
     wait(chromium, DRAWN)
 
 
@@ -105,8 +105,9 @@ def check_plays(chromium) -> None:
 
 def check_plotly_plays(chromium) -> None:
     """The same of a plotly figure; one in a plane without a slider need only be drawn."""
-    figure = chromium.execute_script("return document.querySelector('.js-plotly-plot')")
+    figure = chromium.execute_script("return document.querySelector('.plotly-graph-div')")
     chromium.execute_script("arguments[0].scrollIntoView()", figure)
+    wait(chromium, "!!arguments[0].querySelector('.main-svg')", figure)
     assert chromium.execute_async_script(INK, figure) > 300
     if not chromium.execute_script("return (arguments[0]._fullLayout.sliders || []).length", figure):
         return

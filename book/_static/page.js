@@ -59,4 +59,5 @@
   new MutationObserver(paint).observe(document.documentElement, { attributeFilter: ["data-theme"] });
   if (window.Plotly) drawWhenNear();
   window.addEventListener("load", () => { paint(); mend(); });
+  window.addEventListener("resize", mend); // a narrower page has more that must scroll
 })();

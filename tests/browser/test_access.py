@@ -51,13 +51,12 @@ def test_axe_finds_nothing_serious_and_the_page_fits_a_phone(chromium, serve, ax
         pytest.skip("the book is not built: make book")
     still = {"features": [{"name": "prefers-reduced-motion", "value": "reduce"}]}
     chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", still)
-    found = {}
-    resize(chromium, 1280)
-    chromium.get(f"{serve(BOOK)}/{page}")
-    chromium.execute_script(THIN)
-    chromium.execute_script(axe)
+    found, address = {}, f"{serve(BOOK)}/{page}"
     for width in (1280, 390):
         resize(chromium, width)
+        chromium.get(address)
+        chromium.execute_script(THIN)
+        chromium.execute_script(axe)
         found |= {f"{rule} at {width}": where for rule, where in chromium.execute_async_script(RUN)}
     chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
     wait(chromium, "document.documentElement.scrollWidth <= 390")

@@ -151,9 +151,12 @@ def test_estimates_that_start_later_stand_beside_their_own_stretch(hand, tmp_pat
 
 
 def test_pairs_of_training_takes_and_of_the_one_kept_out(hand, tmp_path):
-    """A hand that was never found makes no pair."""
-    one = watched(world(), hand)
+    """A hand that was never found makes no pair, and one that was lost is not learnt from."""
+    one, truth = watched(world(), hand), world()
+    aside = rotation.exp(torch.tensor([0.0, 2.0, 0.0])) @ truth.R[:, :1]
+    lost = watched(replace(truth, R=torch.cat([aside, truth.R[:, 1:]], dim=1)), hand)
     given = {"mug1.random0.right": one, "mug3.random0.right": one, "mug1.random1.right": without(one, slice(None))}
+    given |= {"mug1.random2.right": lost}
     save_watched(tmp_path / "a.npz", given)
     tracks = {"mug1.right": world(), "mug3.right": world()}
     made = script("make_pairs").train_and_val(tmp_path / "a.npz", tracks, hand)

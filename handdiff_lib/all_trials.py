@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from handdiff_lib.data_set_trials import bench_table2
+from handdiff_lib.data_set_trials import bench_bimanual, bench_table2
 from handdiff_lib.speed_trials import bench_speed
 from handdiff_lib.training_trials import bench_table3
-from handdiff_lib.trials import bench_bimanual, bench_occlusion, bench_table1
+from handdiff_lib.trials import bench_occlusion, bench_table1
 
 
 def bench_all(data: Path, taco: Path | None = None, quick: bool = False, threads: int = 2) -> None:

@@ -13,7 +13,8 @@ from handdiff_lib.denoiser import Denoiser, DenoiserConfig
 from handdiff_lib.hand import DATA, InputError
 from handdiff_lib.pyramid import Pyramid
 
-DEFAULT_WEIGHTS = DATA / "weights" / "base.safetensors"
+SHIPPED = DATA / "weights"
+DEFAULT_WEIGHTS = SHIPPED / "base.safetensors"
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], card: dict) -> None:
@@ -40,13 +41,18 @@ def save_denoiser(path: Path, model: Denoiser, card: dict) -> None:
 
 
 def load_denoiser(path: Path | None = None) -> tuple[Denoiser, dict]:
-    """A denoiser in eval mode and its card; without a path the weights that ship.
+    """A denoiser in eval mode and its card: from a file, or the name of weights that ship; without either, `base`.
 
     Raises InputError when there are no such weights, or the files are damaged.
     """
     path = DEFAULT_WEIGHTS if path is None else Path(path)
+    named = SHIPPED / f"{path}.safetensors"
+    if not path.is_file() and len(path.parts) == 1 and named.is_file():
+        path = named
     if not path.is_file() or not path.with_suffix(".json").is_file():
-        raise InputError(f"weights {path} with their card {path.stem}.json not found; train some: handdiff train")
+        there = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.safetensors")))
+        cure = f"train some: handdiff train, or name some that ship: {there}"
+        raise InputError(f"weights {path} with their card {path.stem}.json not found; {cure}")
     try:
         card = json.loads(path.with_suffix(".json").read_text())
         return _rebuilt(load_file(path), card["config"]), card

@@ -10,7 +10,7 @@ import tyro
 from handdiff_lib import bench as benchmarks
 from handdiff_lib.all_trials import bench_all
 from handdiff_lib.checkpoint import load_denoiser
-from handdiff_lib.data_set_trials import bench_table2, submit_ho3d
+from handdiff_lib.data_set_trials import bench_bimanual, bench_table2, submit_ho3d
 from handdiff_lib.diffusion import Rule
 from handdiff_lib.hand import DATA, InputError, load_hand
 from handdiff_lib.mano_file import import_mano
@@ -25,7 +25,8 @@ from handdiff_lib.storage import BEFORE, TRUTH, check_output, load_motion, save_
 from handdiff_lib.study import annotate, train
 from handdiff_lib.terminal import Input, Output, console, print_scores, score_rows
 from handdiff_lib.training_trials import bench_rivals, bench_table3
-from handdiff_lib.trials import bench_bimanual, bench_occlusion, bench_table1
+from handdiff_lib.trials import bench_occlusion, bench_table1
+from handdiff_lib.twin_trials import bench_twin
 
 
 def refine(
@@ -51,7 +52,7 @@ def refine(
         fps: frames a second, where the file does not say.
         side: which hand the file shows, where it does not say; otherwise refine only this hand.
         hand: your MANO as `handdiff hand import` writes it, for data sets whose poses are its principal components.
-        weights: another model than the one that ships.
+        weights: another model than `base`: a file, or `mediapipe` or `free`, which ship too.
         preset: how to walk back: what measures best, the paper's Algorithm 2, or as the authors' released demo.
         rule: instead of the preset's: without new noise, the paper's posterior, or the released demo's re-noising.
         stride: frames from one window to the next; smaller asks more windows about each frame and is slower.
@@ -162,6 +163,7 @@ GROUPS = {
         "speed": bench_speed,
         "all": bench_all,
         "rivals": bench_rivals,
+        "twin": bench_twin,
     },
     "hand": {"import": hand_import},
     "submit": {"ho3d": submit_ho3d},

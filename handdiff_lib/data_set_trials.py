@@ -1,4 +1,4 @@
-"""The part of the benchmark that needs data sets under licence: DexYCB and HO3D, where a person has them."""
+"""The part of the benchmark that takes data sets under licence: DexYCB, HO3D and ARCTIC, where a person has them."""
 
 from pathlib import Path
 from typing import Literal
@@ -7,16 +7,16 @@ import torch
 
 from handdiff_lib.contestants import ours
 from handdiff_lib.hand import HandModel, load_hand
-from handdiff_lib.motion import HandMotion
-from handdiff_lib.protocol import SEED, Clips, compare, cut_clips, simulated
+from handdiff_lib.motion import HandMotion, MotionError
+from handdiff_lib.protocol import CLIP, SEED, Clips, cut_clips, simulated
 from handdiff_lib.published import TABLE2
-from handdiff_lib.readers import dexycb, ho3d, read_tracks
-from handdiff_lib.results import keep, provenance, show, show_published
+from handdiff_lib.readers import arctic, dexycb, ho3d, read_tracks
+from handdiff_lib.results import keep, provenance, show_published
 from handdiff_lib.storage import check_output
 from handdiff_lib.submit import in_list_order, write_ho3d
 from handdiff_lib.terminal import Input, Output, console, progress_bars, teller
 from handdiff_lib.topology import FREE
-from handdiff_lib.trials import PROFILES, QUICK
+from handdiff_lib.trials import PROFILES, QUICK, held_out, run
 
 FRAMES = 64
 """In a clip: DexYCB's sequences have about 72."""
@@ -58,23 +58,66 @@ def bench_table2(
 
 def _scored(title: str, root: Path, names: tuple[str, ...], hand: HandModel, weights: Path | None, quick: bool) -> dict:
     """Our refiner on the motion of these sequences, under both kinds of noise."""
+    clips, models = _clips(title, [root / name for name in names], hand, FRAMES), ours(weights, [], load_hand())
+    clips = clips.first(QUICK) if quick else clips
+    found: dict = provenance(SEED, clips.R)
+    for name, noise in PROFILES.items():
+        said = f"{title}, {name} simulated noise: {len(clips.names)} clips of {FRAMES} frames"
+        found[name] = run(simulated(clips, noise, hand, 1), models, hand, said).json()
+    return found
+
+
+def _clips(title: str, paths: list[Path], hand: HandModel, frames: int) -> Clips:
+    """Clips of the sequences at these paths, without motion states."""
     tracks: dict[str, HandMotion] = {}
     with progress_bars() as progress:
         tell = teller(progress)
-        for done, name in enumerate(names):
-            tracks |= {f"{name}.{side}": m for side, m in read_tracks(root / name, hand=hand).items()}
-            tell(f"reading {title}", done + 1, len(names))
-    long = {name: motion for name, motion in tracks.items() if len(motion) >= FRAMES and motion.valid.any()}
-    clips = cut_clips(long, {name: torch.full((len(m),), FREE) for name, m in long.items()}, FRAMES)
-    if quick:
-        clips = clips.first(QUICK)
-    return provenance(SEED, clips.R) | {name: _run(title, clips, name, hand, weights) for name in PROFILES}
+        for done, path in enumerate(paths):
+            name = path.name.split(".")[0]
+            tracks |= {f"{name}.{side}": m for side, m in read_tracks(path, hand=hand).items()}
+            tell(f"reading {title}", done + 1, len(paths))
+    long = {name: motion for name, motion in tracks.items() if len(motion) >= frames and motion.valid.any()}
+    return cut_clips(long, {name: torch.full((len(m),), FREE) for name, m in long.items()}, frames)
 
 
-def _run(title: str, clips: Clips, noise: str, hand: HandModel, weights: Path | None) -> dict:
-    said = f"{title}, {noise} simulated noise: {len(clips.names)} clips of {FRAMES} frames"
+def bench_bimanual(
+    data: Path,
+    arctic_root: Path | None = None,
+    hand: Path | None = None,
+    weights: Path | None = None,
+    draws: int = 2,
+    quick: bool = False,
+    threads: int = 2,
+) -> None:
+    """Two hands at work, each refined by itself: left hands and right hands apart (the paper's Appendix B).
+
+    Args:
+        data: a clone of ManipNet.
+        arctic_root: ARCTIC as unpacked, with `raw_seqs`: all its sequences, whose motion no weights of ours have seen.
+        hand: your MANO as `handdiff hand import` writes it; ARCTIC's poses need it.
+        weights: another model than the one that ships.
+        draws: of the noise for each clip.
+        quick: eight clips and one draw.
+        threads: CPU threads.
+    """
+    torch.set_num_threads(threads)
+    sets = {"ManipNet cup1 + teapot3": (held_out(data, load_hand()), load_hand())}
+    if arctic_root is not None:
+        own, paths = load_hand(hand), sorted((arctic_root / "raw_seqs").glob(f"*/*{arctic.ENDING}"))
+        if not paths:
+            raise MotionError(f"{arctic_root}: no raw_seqs/SUBJECT/SEQUENCE{arctic.ENDING}; get {arctic.SOURCE}")
+        sets["ARCTIC"] = (_clips("ARCTIC", paths, own, CLIP), own)
     models = ours(weights, [], load_hand())
-    return show(compare(simulated(clips, PROFILES[noise], hand, 1), models, hand, said)).json()
+    found: dict = provenance(SEED, *(clips.R for clips, _ in sets.values()))
+    for where, (clips, own) in sets.items():
+        clips, draws = (clips.first(QUICK), 1) if quick else (clips, draws)
+        for name, noise in PROFILES.items():
+            cases = simulated(clips, noise, own, draws)
+            for side in ("left", "right"):
+                some = [case for case in cases if f".{side}[" in case.clip]
+                what = f"{name} simulated noise: {len(some) // draws} clips, {draws} draws"
+                found[f"{where}, {side}, {name}"] = run(some, models, own, f"{where}, {side} hands, {what}").json()
+    keep("bimanual.json", found)
 
 
 def submit_ho3d(

@@ -24,33 +24,39 @@ SAME_BUDGET = {"diffusion": TrainConfig.base().N, "deterministic": 0}
 """Ours and its deterministic twin, which differ in the number of diffusion steps alone."""
 
 
-def bench_rivals(data: Path, steps: int = 1500, batch: int = 16, output: Path = RIVALS, threads: int = 1) -> None:
-    """Train the learned baselines, and ours and its deterministic twin beside them: same data, windows, batches, steps.
+def bench_rivals(
+    data: Path, y: Path | None = None, steps: int = 1500, batch: int = 4, output: Path = RIVALS, threads: int = 1
+) -> None:
+    """Train the learned baselines, and ours and its deterministic twin beside them: same data, clips, steps.
+
+    Rivals see the clips in windows of 32 frames, about as long as their authors' are, ours whole.
 
     Args:
         data: a clone of ManipNet.
+        y: pairs of an estimator's output and the truth, for all of them beside the simulated noise.
         steps: training steps of each model.
-        batch: windows a step.
+        batch: clips a step.
         output: folder for their weights; what is there already is kept.
         threads: CPU threads.
     """
     torch.set_num_threads(threads)
-    hand, budget = load_hand(), replace(TrainConfig.base(), steps=steps, batch=batch)
+    hand, budget = load_hand(), replace(TrainConfig.base(), steps=steps, batch=batch, shorter=0.0)
     with progress_bars() as progress:
         tell = teller(progress)
-        gathered = gather(budget, Sources(data), output / "ours" / "corpora", hand, tell)
+        gathered = gather(budget, Sources(data, y), output / "ours" / "corpora", hand, tell)
         for name in NAMES:
             path = output / f"{name}.safetensors"
             if path.is_file():
                 continue
-            cfg = RivalConfig.usual(name, budget.model.window)
-            for trained, line in train_rival(cfg, budget, gathered.corpora, gathered.share, hand):
+            cfg = RivalConfig.usual(name)
+            cut = replace(budget, batch=batch * budget.model.window // cfg.window)
+            for trained, line in train_rival(cfg, cut, gathered.corpora, gathered.share, hand):
                 tell(name, line["step"], steps)
                 model = trained
             save_rival(path, model, {"steps": steps, "batch": batch, "data": gathered.names})
         for name, N in SAME_BUDGET.items():
             cfg, folder = replace(budget, N=N, bf16=True), output / "ours" / name
-            for state, _ in training_run(name, cfg, Sources(data), folder, tell):
+            for state, _ in training_run(name, cfg, Sources(data, y), folder, tell):
                 tell(name, state.step, steps)
     console.print(f"learned baselines are in {output}; compare them with: handdiff bench table1 --data MANIPNET")
 

@@ -62,7 +62,7 @@ def bench_table1(
         filters, found[f"tuned, {name}"] = _tuned(training, name, hand)
         for where, clips in sets.items():
             title = f"{where}, {name} simulated noise: {len(clips.names)} clips of 128 frames, {draws} draws"
-            found[f"{where}, {name}"] = _run(simulated(clips, noise, hand, draws), filters | models, hand, title).json()
+            found[f"{where}, {name}"] = run(simulated(clips, noise, hand, draws), filters | models, hand, title).json()
     for where, clips in sets.items():
         harmed = harm(clips, models[OURS], hand)
         found[f"{where}, clean"] = vars(harmed)
@@ -96,7 +96,7 @@ def _tuned(clips: Clips | None, profile: str, hand: HandModel) -> tuple[dict[str
     return {name: each.best.filter for name, each in tuned.items()}, {n: each.json() for n, each in tuned.items()}
 
 
-def _run(cases: list[Case], methods: dict[str, Refiner], hand: HandModel, title: str) -> Comparison:
+def run(cases: list[Case], methods: dict[str, Refiner], hand: HandModel, title: str) -> Comparison:
     """Compare, with a bar, and print the table."""
     with progress_bars() as progress:
         tell = teller(progress)
@@ -104,40 +104,11 @@ def _run(cases: list[Case], methods: dict[str, Refiner], hand: HandModel, title:
     return show(found)
 
 
-def bench_bimanual(
-    data: Path, weights: Path | None = None, draws: int = 2, quick: bool = False, threads: int = 2
-) -> None:
-    """Both hands of ManipNet, each refined by itself: left hands and right hands apart (the paper's Appendix B).
-
-    Args:
-        data: a clone of ManipNet.
-        weights: another model than the one that ships.
-        draws: of the noise for each clip.
-        quick: eight clips and one draw.
-        threads: CPU threads.
-    """
-    torch.set_num_threads(threads)
-    hand = load_hand()
-    clips = held_out(data, hand)
-    if quick:
-        clips, draws = clips.first(QUICK), 1
-    models = ours(weights, [], hand)
-    found: dict = provenance(SEED, clips.R)
-    for name, noise in PROFILES.items():
-        cases = simulated(clips, noise, hand, draws)
-        for side in ("left", "right"):
-            some = [case for case in cases if f".{side}[" in case.clip]
-            what = f"{name} simulated noise: {len(some) // draws} clips, {draws} draws"
-            title = f"ManipNet cup1 + teapot3, {side} hands, {what}"
-            found[f"{side}, {name}"] = _run(some, models, hand, title).json()
-    keep("bimanual.json", found)
-
-
 def bench_occlusion(
     data: Path,
     weights: Path | None = None,
     rivals: Path = RIVALS,
-    more: tuple[Path, ...] = (),
+    more: tuple[Path, ...] = (Path("mediapipe"),),
     quick: bool = False,
     threads: int = 2,
 ) -> None:
@@ -147,7 +118,7 @@ def bench_occlusion(
         data: a clone of ManipNet; the estimates on its test takes ship.
         weights: another model than the one that ships.
         rivals: folder of learned baselines, made by `handdiff bench rivals`; those that are not there are left out.
-        more: further weights of ours to stand beside it.
+        more: further weights of ours to stand beside it; by default those that learnt from MediaPipe's own output.
         quick: one camera of the three; filters keep the settings of the results that ship.
         threads: CPU threads.
     """

@@ -1,13 +1,14 @@
 """Weights on disk: they come back, in half precision, and what is missing or damaged is named."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from handdiff_lib import rotation
-from handdiff_lib.checkpoint import load_denoiser, save_denoiser
+from handdiff_lib.checkpoint import SHIPPED, load_denoiser, save_denoiser
 from handdiff_lib.denoiser import Denoiser, DenoiserConfig
 from handdiff_lib.frames import estimate_frames_batch
 from handdiff_lib.hand import InputError
@@ -38,7 +39,7 @@ def test_weights_come_back(model, hand, generator, tmp_path):
     save_denoiser(second, back, {})
     R = rotation.exp(0.3 * torch.randn(2, 16, 16, 3, generator=generator))
     every, unknown = torch.ones(2, 16, dtype=torch.bool), torch.full((2, 16, 16), -1.0)
-    y, _ = estimate_frames_batch(R, torch.zeros(2, 10), every, unknown)
+    y, _ = estimate_frames_batch(R, torch.zeros(2, 10), every, unknown, torch.zeros(2, 3))
     n = torch.full((2,), 2)
     one, two, three = (m(y.R, y, n, hand) for m in (model, back, load_denoiser(second)[0]))
     assert rotation.angle_between(one.R, y.R).max().rad2deg() > 5
@@ -79,3 +80,13 @@ def test_damaged_weights_are_named(model, tmp_path, damage):
     with pytest.raises(InputError, match=r"some\.safetensors .*cannot be read") as caught:
         load_denoiser(path)
     assert "\n" not in str(caught.value)
+
+
+def test_weights_that_ship_have_names(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for path in SHIPPED.glob("*.safetensors"):
+        model, card = load_denoiser(Path(path.stem))
+        assert card["name"] == path.stem
+        assert torch.equal(model.pose_y.weight, load_denoiser(path)[0].pose_y.weight)
+    with pytest.raises(InputError, match=r"weights nothing with .* some that ship: base, free"):
+        load_denoiser(Path("nothing"))

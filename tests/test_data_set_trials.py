@@ -1,17 +1,20 @@
-"""Table 2 and HO3D's server, on a data set of our own making under HO3D's tree."""
+"""Table 2, both hands and HO3D's server, on data sets of our own making under HO3D's and ARCTIC's trees."""
 
 import json
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from mano_hands import mano_like
 from test_readers_ho3d import annotation, write
 
-from handdiff_lib import cli, submit
+from handdiff_lib import cli, data_set_trials, submit
 from handdiff_lib.motion import HandMotion
-from handdiff_lib.protocol import OURS
+from handdiff_lib.protocol import CLIP, OURS, Clips
 from handdiff_lib.storage import save_motion
+from handdiff_lib.synth import synthesize
 
 
 @pytest.fixture
@@ -64,3 +67,40 @@ def test_what_the_server_takes(root, hand, monkeypatch):
     assert torch.tensor(joints).shape == (2, 21, 3)
     assert torch.tensor(vertices).shape == (2, 778, 3)
     assert torch.tensor(vertices)[..., 2].max() < 0
+
+
+@pytest.fixture
+def both_hands(hand, monkeypatch) -> None:
+    """A made-up clip of each hand where ManipNet's test takes would be."""
+    made = [synthesize(hand, seed, frames=CLIP) for seed in (5, 6)]
+    R, betas, state = (torch.stack(x) for x in zip(*((m.motion.R, m.motion.betas, m.state) for m in made), strict=True))
+    clips = Clips(("take.left[0:128]", "take.right[0:128]"), R, betas, state)
+    monkeypatch.setattr(data_set_trials, "held_out", lambda *_: clips)
+
+
+def test_both_hands_stand_apart_on_arctic_too(both_hands, hand, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    own = mano_like(hand)
+    monkeypatch.setattr(data_set_trials, "load_hand", lambda path=None: hand if path is None else own)
+    folder = tmp_path / "arctic" / "raw_seqs" / "s05"
+    folder.mkdir(parents=True)
+    random = np.random.default_rng(0)
+    pose = {"rot": (CLIP, 3), "pose": (CLIP, 45), "trans": (CLIP, 3), "shape": 10}
+    hands = {side: {k: 0.1 * random.normal(size=size) for k, size in pose.items()} for side in ("left", "right")}
+    np.save(folder / "box_use_01.mano.npy", hands)
+    np.save(folder / "box_use_01.object.npy", np.zeros((CLIP, 7)))
+    run("bench bimanual --data . --arctic-root arctic --hand m.npz --quick --threads 1", monkeypatch)
+    kept = json.loads((tmp_path / "outputs/bench/bimanual.json").read_text())
+    for side in ("left", "right"):
+        assert kept[f"ManipNet cup1 + teapot3, {side}, hamer-like"]["rows"][OURS]["sequences"] == [
+            f"take.{side}[0:128] 0"
+        ]
+        assert kept[f"ARCTIC, {side}, khand-like"]["rows"][OURS]["sequences"] == [f"box_use_01.{side}[0:128] 0"]
+
+
+def test_an_arctic_folder_without_sequences(both_hands, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        run("bench bimanual --data . --arctic-root .", monkeypatch)
+    assert ended.value.code == 2
+    assert "no raw_seqs/SUBJECT/SEQUENCE.mano.npy; get ARCTIC, from" in capsys.readouterr().err

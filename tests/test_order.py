@@ -13,7 +13,7 @@ ORDER = (  # noqa: SIM905 - a sentence reads better than sixty strings
     "pyramid meshconv frames decoder denoiser checkpoint losses corpus data train timeline refine presets "
     "calibration framescore scorecard run protocol rivals rival_runs raster loop contestants peak bench published "
     "packed still scene actors lanes charts stage live players view report learning terminal study results trials "
-    "training_trials data_set_trials speed_trials all_trials cli"
+    "training_trials twin_trials data_set_trials speed_trials all_trials cli"
 ).split()
 
 LIBRARY = Path(handdiff_lib.__file__).parent

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from handdiff_lib import all_trials, contestants, speed_trials, training_trials, trials
+from handdiff_lib import all_trials, contestants, speed_trials, training_trials, trials, twin_trials
 from handdiff_lib.baselines import GRIDS
 from handdiff_lib.bench import RefiningTime, TrainingSpeed
 from handdiff_lib.checkpoint import DEFAULT_WEIGHTS
@@ -18,6 +18,7 @@ from handdiff_lib.protocol import OURS, Clips
 from handdiff_lib.rival_runs import save_rival
 from handdiff_lib.rivals import RivalConfig, make_rival
 from handdiff_lib.synth import synthesize
+from handdiff_lib.twin_trials import contender
 
 
 @pytest.fixture
@@ -74,13 +75,6 @@ def test_a_quick_run_tunes_nothing(folder, clips, monkeypatch):
         shipped = contestants.filters_as_shipped(profile)
         assert list(shipped) == names
         assert all(one in GRIDS[name] for name, one in zip(list(GRIDS)[1:], shipped.values(), strict=True))
-
-
-def test_both_hands_stand_apart(folder, clips):
-    trials.bench_bimanual(Path("none"), quick=True, threads=1)
-    kept = json.loads((folder / "outputs/bench/bimanual.json").read_text())
-    for side in ("left", "right"):
-        assert kept[f"{side}, hamer-like"]["rows"][OURS]["sequences"] == [f"take.{side}[0:32] 0"]
 
 
 def test_learned_baselines_are_found_in_a_folder(hand, clips, tmp_path):
@@ -141,3 +135,26 @@ def test_all_is_every_table(quick, monkeypatch):
         monkeypatch.setattr(all_trials, f"bench_{name}", lambda *_, name=name, **__: ran.append(name))
     all_trials.bench_all(Path("none"), quick=quick)
     assert ran == ["table1", "table2", *([] if quick else ["table3"]), "occlusion", "bimanual", "speed"]
+
+
+def test_twins_differ_in_their_samples_alone(folder, clips, hand, monkeypatch):
+    """The same weights twice: their means are equal, and what is asked within the gap is no easier than elsewhere."""
+    monkeypatch.setattr(twin_trials, "GAP", 8)
+    monkeypatch.setattr(twin_trials, "contender", lambda *_: contender(DEFAULT_WEIGHTS, hand))
+    twin_trials.bench_twin(Path("none"), samples=2, threads=1)
+    kept = json.loads((folder / "outputs/bench/twin.json").read_text())["khand-like"]
+    assert set(kept) == {
+        f"{name}, {way}" for name in ("diffusion", "deterministic") for way in ("chain", "doubt", "gap")
+    }
+    for way in ("chain", "doubt", "gap"):
+        assert kept[f"diffusion, {way}"] == kept[f"deterministic, {way}"]
+    chain, doubt = kept["diffusion, chain"], kept["diffusion, doubt"]
+    assert chain["mje_mm"] == doubt["mje_mm"], "samples do not change the answer"
+    assert doubt["range_coverage"]["mean"] > chain["range_coverage"]["mean"], "wider than the chain"
+
+
+def test_hiding_takes_away_the_middle(hand):
+    motion = synthesize(hand, 5, frames=64).motion
+    motion = replace(motion, valid=torch.ones(64, dtype=torch.bool))
+    gone = ~twin_trials.hide(motion).valid
+    assert gone.nonzero()[:, 0].tolist() == list(range(16, 48))

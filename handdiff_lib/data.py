@@ -5,10 +5,11 @@ from dataclasses import dataclass, field, fields
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional as F
 
 from handdiff_lib import rotation
 from handdiff_lib.corpus import Corpus
-from handdiff_lib.frames import Frames, estimate_frames_batch, to_steady
+from handdiff_lib.frames import CAMERA_AXIS, Frames, estimate_frames_batch, to_steady
 from handdiff_lib.hand import HandModel, InputError
 from handdiff_lib.losses import Target
 from handdiff_lib.perturb import Estimate, NoiseConfig, perturb
@@ -61,6 +62,7 @@ def draw_batch(
     dice = torch.Generator().manual_seed(int(torch.randint(2**31, (1,), generator=generator, device=generator.device)))
     cut = [_cut_clip(corpora, share, cfg.clip, dice) for _ in range(clips)]
     R, betas, state, step, said = _stacked(cut, generator.device)
+    simulated = torch.tensor([item.recorded is None for item in cut], device=R.device)
 
     def rand(*shape: int) -> Tensor:
         return torch.rand(*shape, generator=generator, device=generator.device)
@@ -69,8 +71,10 @@ def draw_batch(
         return torch.randn(*shape, generator=generator, device=generator.device)
 
     turned = rotation.nearest_rotation(randn(clips, 3, 3))[:, None]
+    any_axis = F.normalize(randn(clips, 3), dim=-1)  # the errors of simulated estimates know no camera
+    axis = torch.where(simulated[:, None], any_axis, turned[:, 0] @ turned.new_tensor(CAMERA_AXIS))
+    axis = axis * (rand(clips, 1) < torch.where(simulated, 0.5, 0.9)[:, None])
     R[:, :, 0], said.R[:, :, 0] = turned @ R[:, :, 0], turned @ said.R[:, :, 0]
-    simulated = torch.tensor([item.recorded is None for item in cut], device=R.device)
     R, state = _reversed(R, state, (rand(clips) < 0.5) & simulated)
     R, state = _recombined(R, state, torch.where(simulated[:, None], rand(clips, 6), 1.0))
     some = (rand(clips, 1, 1, 1) < cfg.widen) & simulated[:, None, None, None]
@@ -82,7 +86,7 @@ def draw_batch(
     noisy = (5 * severity).clamp(max=1)
     estimate = _either(perturb(R, betas, hand, cfg.noise, severity, generator), said, simulated)
     truth = _smoothed(R, cfg.smooth / step, noisy)
-    y, frame = estimate_frames_batch(estimate.R, estimate.betas, estimate.valid, estimate.confidence)
+    y, frame = estimate_frames_batch(estimate.R, estimate.betas, estimate.valid, estimate.confidence, axis)
     target = Target(to_steady(truth, frame), betas, state, frame, noisy)
     return _windows(y, target, window, per_clip, windows)
 
@@ -166,7 +170,7 @@ def _windows(y: Frames, target: Target, window: int, per_clip: int, count: int) 
     def repeat(x: Tensor) -> Tensor:
         return x.repeat_interleave(per_clip, 0)[:count]
 
-    frames = Frames(cut(y.R), repeat(y.betas), *(cut(x) for x in (y.valid, y.confidence, y.turns, y.shake)))
+    frames = y.per_frame(cut, repeat(y.betas))
     truth = Target(cut(target.R), repeat(target.betas), cut(target.state), cut(target.frame), repeat(target.noisy))
     return Batch(frames, truth)
 

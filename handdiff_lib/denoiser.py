@@ -74,8 +74,8 @@ class DenoiserConfig:
 
     @classmethod
     def base(cls) -> "DenoiserConfig":
-        """The paper's mesh encoder, a narrower Transformer, and windows of a second; the weights that ship."""
-        return cls(window=32, d=256, feedforward=512)
+        """The paper's mesh encoder, a narrower Transformer, and windows of four seconds; the weights that ship."""
+        return cls(window=128, d=256, feedforward=512)
 
     @classmethod
     def paper(cls) -> "DenoiserConfig":
@@ -107,7 +107,7 @@ class Denoiser(nn.Module):
         self.cfg = cfg
         self.mesh_y = MeshEncoder(pyramid, cfg.channels, cfg.d)
         self.mesh_x = MeshEncoder(pyramid, cfg.channels, cfg.d)
-        self.pose_y = nn.Linear(16 * (6 + 3 * len(SIGMAS) + len(AROUND) + 1) + 2, cfg.d)
+        self.pose_y = nn.Linear(16 * (6 + 6 * len(SIGMAS) + len(AROUND) + 1) + 5, cfg.d)
         self.pose_x = nn.Linear(16 * 6, cfg.d)
         self.step = _mlp(cfg.d, cfg.d, cfg.d)
         layer = nn.TransformerEncoderLayer(
@@ -133,8 +133,8 @@ class Denoiser(nn.Module):
         """Features of every frame of y; they depend on neither window, step nor sample."""
         known = (y.confidence[..., :1] >= 0).to(y.R.dtype)
         missing = (~y.valid).to(y.R.dtype)[..., None]
-        told = torch.cat([y.confidence.clamp(min=0), known, missing], -1)
-        seen = (rotation.matrix_to_sixd(y.R), 5 * y.turns.flatten(-2), y.shake)
+        told = torch.cat([y.confidence.clamp(min=0), known, missing, y.sight], -1)
+        seen = (rotation.matrix_to_sixd(y.R), 5 * y.turns.flatten(-2), y.shake, 20 * y.rates.flatten(-2))
         pose = torch.cat([*(x.flatten(-2) for x in seen), told], -1)
         return _precise(self.pose_y, pose) + self._mesh(self.mesh_y, y.R, y.betas, hand)
 

@@ -46,8 +46,8 @@ class LossWeights:
     joints: float = 1.0
     fingers: float = 1.0
     velocity: float = 1.0
-    acceleration: float = 2.0
-    state: float = 0.02
+    acceleration: float = 3.0
+    state: float = 0.05
     kinetics: float = 0.01
     stability: float = 0.02
     consistency: float = 0.0

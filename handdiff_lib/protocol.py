@@ -109,8 +109,9 @@ def simulated(clips: Clips, noise: NoiseConfig, hand: HandModel, draws: int = 2)
 
 
 def posed(R: Float[Tensor, "t 16 3 3"], betas: Float[Tensor, "10"], hand: HandModel) -> HandMotion:
-    """A whole track at 30 frames a second."""
-    return HandMotion(R, betas, R.new_zeros(len(R), 3), torch.ones(len(R), dtype=torch.bool), FPS, hand=hand.name)
+    """A whole track at 30 frames a second, seen by no camera."""
+    every = torch.ones(len(R), dtype=torch.bool)
+    return HandMotion(R, betas, R.new_zeros(len(R), 3), every, FPS, hand=hand.name, frame="world")
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 r"""Refining a track of any length: one walk back for the whole clip, looked at through overlapping windows.
 
-    y --encode once--> features of every frame            windows of 16 frames, every 4 frames
+    y --encode once--> features of every frame            windows, each a quarter farther on
     x_N --+--> features of every frame --> windows --> predictions --blend on SO(3)--> x0_hat of the clip
           ^                                                                              |
           +---------------------------- one reverse step for the whole clip <------------+
@@ -31,6 +31,8 @@ from handdiff_lib.timeline import in_order
 
 FRAME_CHUNK, WINDOW_CHUNK = 256, 64
 """Frames and windows that go through the network at once: what keeps the memory of a long clip small."""
+LONGEST_GAP = 32
+"""Frames of the longest gap that is filled, if windows are not shorter: about a second."""
 
 NOISE_MEMORY = 10.0
 """Sigma, in frames, over which it is averaged how noisy the estimate is."""
@@ -60,6 +62,8 @@ class RefineConfig:
     """How to step: the paper's posterior, without new noise, or the released demo's way."""
     stop: int = 1
     """The step whose prediction is the answer: 1 after the whole walk, N after asking the network once."""
+    window: int | None = None
+    """Frames the network sees at once; that of its training by default, which is also the most."""
     stride: int | None = None
     """Frames from one window to the next, a quarter of a window by default; smaller is slower."""
     kept: Kept = "all"
@@ -80,8 +84,8 @@ def refine(motion: HandMotion, model: Denoiser, hand: HandModel, cfg: RefineConf
     """The track as the model believes it was: same frames, missing ones filled, one shape, states and doubt with it.
 
     `hand` is the hand the model was trained with. A track of another hand keeps the median of its own betas and is
-    seen by the model at mean shape. Gaps up to one window are filled and become valid; longer gaps are bridged, frames
-    before the first and after the last answer follow the nearest one, and all of these stay not valid.
+    seen by the model at mean shape. Gaps up to LONGEST_GAP or one window are filled and become valid; longer gaps are
+    bridged, frames before the first and after the last answer follow the nearest one, and all of these stay not valid.
     Raises MotionError for a track without a valid frame or with values that make no sense, and for a configuration
     that makes no sense.
     """
@@ -97,7 +101,7 @@ def refine(motion: HandMotion, model: Denoiser, hand: HandModel, cfg: RefineConf
     R = rotation.polar(from_steady(answer.R[None], frame)[0])
     far = cfg.strength * (how_noisy(answer.noisy, motion.valid) if cfg.leave_clean else torch.ones_like(answer.noisy))
     left = (1 - far)[:, None, None] * rotation.log(R.mT @ filled.R)
-    valid = motion.valid | is_short_gap(motion.valid, model.cfg.window)
+    valid = motion.valid | is_short_gap(motion.valid, min(LONGEST_GAP, cfg.window or model.cfg.window))
     return replace(
         filled,
         R=R @ rotation.exp(left),
@@ -110,7 +114,10 @@ def refine(motion: HandMotion, model: Denoiser, hand: HandModel, cfg: RefineConf
 
 
 def check_config(cfg: RefineConfig, window: int) -> None:
-    """Raise MotionError, with the cure, for a configuration that makes no sense with windows of this length."""
+    """Raise MotionError, with the cure, for a configuration that makes no sense with a network of this window."""
+    if cfg.window is not None and not 1 <= cfg.window <= window:
+        raise MotionError(f"window must be from 1 to {window} frames, found {cfg.window}")
+    window = cfg.window or window
     if cfg.stride is not None and not 1 <= cfg.stride <= window:
         raise MotionError(f"stride must be from 1 to {window} frames, found {cfg.stride}")
     if cfg.kept == "first" and cfg.stride != 1:
@@ -200,7 +207,7 @@ def _walk(
         nonlocal last
         R_n = space.to_rotations(rn, y.R)
         features = features_y + _in_chunks(lambda part: model.encode_noisy(R_n[:, part], y.betas, hand), len(R_n[0]))
-        last = predict_clip(model, features[0], n, y, hand, cfg.stride, cfg.kept)
+        last = predict_clip(model, features[0], n, y, hand, cfg)
         return space.to_chain(last.R, y.R)
 
     origin = torch.zeros_like(y.R[..., 0])
@@ -215,7 +222,7 @@ def _first_pass(seen: HandMotion, model: Denoiser, hand: HandModel, cfg: RefineC
         lambda part: model.encode_noisy(y.R[:, part], y.betas, hand), len(seen)
     )
     n = torch.tensor([first_step(cfg)], device=y.R.device)
-    pred = predict_clip(model, features[0], n, y, hand, cfg.stride, cfg.kept)
+    pred = predict_clip(model, features[0], n, y, hand, cfg)
     return replace(seen, R=rotation.polar(from_steady(pred.R, frame)[0]), betas=pred.betas[0])
 
 
@@ -230,25 +237,26 @@ def predict_clip(
     n: Int[Tensor, "1"],
     y: Frames,
     hand: HandModel,
-    stride: int | None = None,
-    kept: Kept = "all",
+    cfg: RefineConfig | None = None,
 ) -> Prediction:
     """The clean motion of a whole clip: windows predicted in batches, then blended with Hann weights.
 
-    With `kept="first"` a frame's answer is that of the window which starts there; windows at the end are shorter, which
-    is what masking the frames beyond does.
+    With `cfg.kept` "first" a frame's answer is that of the window which starts there; windows at the end are shorter,
+    which is what masking the frames beyond does.
     """
     t = len(features)
     total = features.new_zeros(t)
     R, state, errors = torch.zeros_like(y.R[0]), features.new_zeros(t, 4), features.new_zeros(t, 17)
     betas = []
-    for index in _windows(t, model.cfg.window, stride or max(1, model.cfg.window // 4), kept):
+    cfg = cfg or RefineConfig()
+    window = cfg.window or model.cfg.window
+    for index in _windows(t, window, cfg.stride or max(1, window // 4), cfg.kept):
         index = index.to(features.device)
         count, size = index.shape
         pred = model.predict(features[index], n.expand(count), y.windows(index), hand)
         within = torch.arange(size, device=features.device)
         hann = torch.sin(torch.pi * (within + 0.5) / size).square()
-        w = (hann if kept == "all" else (within == 0)).to(features).repeat(count)
+        w = (hann if cfg.kept == "all" else (within == 0)).to(features).repeat(count)
         flat = index.flatten()
         R.index_add_(0, flat, w[:, None, None, None] * pred.R.flatten(0, 1))
         state.index_add_(0, flat, w[:, None] * pred.state.flatten(0, 1))

@@ -56,7 +56,7 @@ class Sources:
     manipnet: Path | None = None
     """A clone of ManipNet."""
     recorded: Path | None = None
-    """Pairs of an estimator's output and the truth, see `corpus.recorded_pairs`."""
+    """Pairs of an estimator's output and the truth, see `corpus.recorded_pairs`; all there is, or beside ManipNet."""
     start: Path | None = None
     """Weights to start from (fine-tuning)."""
 
@@ -180,7 +180,7 @@ def make_card(name: str, cfg: TrainConfig, sources: Sources, names: list[str], h
     license = "Apache-2.0 (made-up motion alone)"
     if sources.manipnet:
         license = "CC-BY-NC-4.0 (trained on ManipNet)"
-    if sources.recorded or sources.start:
+    if (sources.recorded and not sources.manipnet) or sources.start:
         license = "that of the recordings and weights it was trained from"
     words = (("--data MANIPNET", sources.manipnet), ("--y PAIRS", sources.recorded), ("--start", sources.start))
     return {
@@ -203,8 +203,8 @@ def make_card(name: str, cfg: TrainConfig, sources: Sources, names: list[str], h
 def gather(cfg: TrainConfig, sources: Sources, cache: Path, hand: HandModel, tell: Tell) -> Gathered:
     """What to train on, from `cache` where it was made before."""
     made = Gathered()
-    if sources.recorded is not None:
-        pairs = recorded_pairs(sources.recorded, hand)
+    pairs = [] if sources.recorded is None else recorded_pairs(sources.recorded, hand)
+    if pairs and sources.manipnet is None:
         made.corpora, made.share, made.names = [make_corpus(pairs[:-1] or pairs)], [1.0], [sources.recorded.name]
         made.judges = [(pairs[-1].estimate[:512], pairs[-1].motion[:512])]
         return made
@@ -219,6 +219,9 @@ def gather(cfg: TrainConfig, sources: Sources, cache: Path, hand: HandModel, tel
 
         corpus = _kept(cache / "manipnet", card, captured)
         made.corpora, made.share, made.names = [corpus], [1 - cfg.synthetic], list(used)
+        if pairs:
+            made.corpora, made.names = [corpus, make_corpus(pairs)], [*used, sources.recorded.name]
+            made.share = [1 - cfg.synthetic - cfg.recorded, cfg.recorded]
         truths = [
             replace(m[::4][k : k + 256], fps=30.0)
             for n, m in tracks.items()

@@ -49,6 +49,10 @@ class TrainConfig:
     steps: int = 60_000
     batch: int = 64
     """Windows a step, over all devices."""
+    shorter: float = 0.0
+    """Share of the batches whose windows are cut into four, so that short clips are known too."""
+    hold_meshes: bool = False
+    """Whether the mesh encoders stay as they are, for fine-tuning: a step then takes half the time."""
     lr: float = 1e-4
     """Highest learning rate; it rises over `warmup` steps and falls along a cosine to a twentieth."""
     warmup: int = 200
@@ -60,6 +64,8 @@ class TrainConfig:
     """Mesh convolutions and Transformer in bfloat16; rotations, the hand and the losses stay in float32."""
     synthetic: float = 0.35
     """Share of made-up motion where there is captured motion too."""
+    recorded: float = 0.15
+    """Share of an estimator's own output where there is captured motion too."""
     seed: int = 0
 
     @classmethod
@@ -70,7 +76,7 @@ class TrainConfig:
     @classmethod
     def base(cls) -> "TrainConfig":
         """The weights that ship."""
-        return cls(model=DenoiserConfig.base(), steps=6000, batch=16, lr=6e-4)
+        return cls(model=DenoiserConfig.base(), steps=6000, batch=4, shorter=0.25, lr=6e-4)
 
     @classmethod
     def paper(cls) -> "TrainConfig":
@@ -126,6 +132,8 @@ def train(
     device, count = accelerator.device, accelerator.num_processes
     hand = hand.to(device)
     state.ema.to(device)
+    for encoder in (state.model.mesh_y, state.model.mesh_x):
+        encoder.requires_grad_(not cfg.hold_meshes)
     model, optimiser = accelerator.prepare(state.model, state.optimiser)
     trainer = Trainer(model, cfg, hand)
     model.train()
@@ -133,7 +141,8 @@ def train(
         seed = (cfg.seed * 1_000_003 + state.step) * count + accelerator.process_index
         generator = torch.Generator(device).manual_seed(seed)
         size = -(-cfg.batch // count)
-        batch = draw_batch(corpora, share, hand, cfg.draw, size, cfg.model.window, generator)
+        cut = 4 if torch.rand((), generator=generator, device=device) < cfg.shorter else 1
+        batch = draw_batch(corpora, share, hand, cfg.draw, size * cut, cfg.model.window // cut, generator)
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(cfg, state.step)
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):  # dropout

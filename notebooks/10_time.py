@@ -31,13 +31,15 @@ if importlib.util.find_spec("handdiff_lib") is None:  # on Colab
 
 # %% tags=["parameters"]
 track = "right"
+window = 32  # frames that the network sees at once
 first = 68  # frame of the clip where the window begins
 hidden = 10  # frames to hide in its middle
 
 # %% [markdown]
 # ## Whom does a frame ask?
 #
-# The network that ships sees a window of 32 frames at once.
+# The network that ships sees up to 128 frames at once, which is more than a page can show.
+# Here it gets a window of 32.
 # Above, the bend of the middle finger's middle joint in such a window.
 # Below, how much one frame asks each of the others, layer by layer.
 # Drag the slider to change the frame that asks.
@@ -55,7 +57,7 @@ from handdiff_lib.storage import load_motion
 
 hand = load_hand()
 model, card = load_denoiser()
-d, window, heads = model.cfg.d, model.cfg.window, model.cfg.heads
+d, heads = model.cfg.d, model.cfg.heads
 clip = load_motion(DATA / "clips" / "demo.npz")
 before, truth = clip[track], clip[f"{track}.truth"]
 part = slice(first, first + window)

@@ -31,6 +31,7 @@ if importlib.util.find_spec("handdiff_lib") is None:  # on Colab
 
 # %% tags=["parameters"]
 track = "right"
+window = 32  # frames that the network sees at once
 stride = 8  # frames from one window to the next
 seed = 0
 
@@ -51,7 +52,7 @@ clip = load_motion(DATA / "clips" / "demo.npz")
 before, truth = clip[track], clip[f"{track}.truth"]
 hand = load_hand()
 model, card = load_denoiser()
-cfg = config_for(card, stride=stride, seed=seed)
+cfg = config_for(card, window=window, stride=stride, seed=seed)
 after = refine(before, model, hand, cfg)
 print(f"{len(after)} frames at {after.fps:g} a second; {int((~before.valid).sum())} of them had no estimate")
 
@@ -89,14 +90,15 @@ for name, motion in rows.items():
 # %% [markdown]
 # ## Where seams come from
 #
-# The easy way with a long clip: cut it into pieces of thirty-two frames, refine each, and put them together again.
+# The network that ships can see 128 frames at once, nearly all of this clip; a recording has thousands.
+# So that there is something to cut, it gets 32 on this page.
+# The easy way with a long clip: cut it into pieces of that length, refine each, and put them together again.
 
 # %%
 import torch
 
 from handdiff_lib.motion import concat
 
-window = model.cfg.window
 pieces = concat([refine(before[k : k + window], model, hand, cfg) for k in range(0, len(before), window)])
 seams = torch.arange(window, len(before), window)
 
@@ -261,7 +263,7 @@ def predict_by_hand(features, n, starts):
 with torch.no_grad():
     features = (model.encode_estimate(y, hand) + model.encode_noisy(y.R, y.betas, hand))[0]
     n = torch.tensor([cfg.N])
-    library = predict_clip(model, features, n, y, hand, stride).R[0]
+    library = predict_clip(model, features, n, y, hand, cfg).R[0]
 by_hand = predict_by_hand(features, n, window_starts(len(before), window, stride))
 torch.testing.assert_close(by_hand, library, atol=1e-4, rtol=0)
 
@@ -301,7 +303,7 @@ features_y, shift = model.encode_estimate(y, hand).detach(), residual_shift(cfg.
 
 def denoise(rn, _, n):
     features = features_y + model.encode_noisy(decode(rn, y.R), y.betas, hand)
-    return encode(predict_clip(model, features[0], n, y, hand, stride).R, y.R)
+    return encode(predict_clip(model, features[0], n, y, hand, cfg).R, y.R)
 
 
 @torch.no_grad()

@@ -292,6 +292,19 @@ def test_nothing_tears_a_recorded_pair_apart(pairs, hand):
     assert (batch.y.confidence[~seen] == -1).all()
 
 
+def test_a_pair_keeps_its_camera_and_simulated_noise_has_any(pairs, corpus, hand):
+    """Most pairs say where their camera looks, turned with the hand, which starts flat in its axes here."""
+    y = drawn([pairs], hand, size=160).y
+    told = (y.sight.norm(dim=-1) > 0.5).all(-1)
+    assert 0.7 < told.float().mean() < 1
+    seen = (y.R[:, :, 0].mT @ y.sight[..., None])[told]  # from the wrist
+    want = rotation.exp(BIAS).mT @ torch.tensor([0.0, 0.0, 1.0])
+    torch.testing.assert_close(seen[..., 0], want.expand(seen.shape[:-1]), atol=2e-3, rtol=0)
+    made = drawn([corpus], hand, size=320).y.sight[:, 0]
+    assert 0.3 < (made.norm(dim=-1) > 0.5).float().mean() < 0.7
+    assert (made[made.norm(dim=-1) > 0.5].mean(0).norm()) < 0.5
+
+
 def test_pairs_and_simulated_noise_in_one_batch(pairs, corpus, hand):
     """Each clip is one or the other."""
     cfg = replace(DrawConfig(), smooth=0.0, clean=0.0, noise=replace(NoiseConfig(), missing=0.0))

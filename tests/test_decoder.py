@@ -157,7 +157,8 @@ def wander(generator: torch.Generator, size: float = 0.2) -> torch.Tensor:
 @pytest.fixture
 def y(generator) -> Frames:
     valid, confidence = torch.ones(B, T, dtype=torch.bool), torch.full((B, T, 16), 0.5)
-    return estimate_frames_batch(wander(generator), torch.zeros(B, 10), valid, confidence)[0]
+    told = (torch.zeros(B, 10), valid, confidence, torch.zeros(B, 3))
+    return estimate_frames_batch(wander(generator), *told)[0]
 
 
 @pytest.fixture

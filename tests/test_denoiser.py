@@ -10,7 +10,7 @@ import torch
 from handdiff_lib import rotation
 from handdiff_lib.baselines import gaussian
 from handdiff_lib.denoiser import Denoiser, DenoiserConfig
-from handdiff_lib.frames import SIGMAS, estimate_frames, from_steady, smoother_turns, steady_frame, to_steady
+from handdiff_lib.frames import CAMERA_AXIS, SIGMAS, estimate_frames, from_steady, leanings, steady_frame, to_steady
 from handdiff_lib.motion import HandMotion, fill_missing
 from handdiff_lib.perturb import NoiseConfig, simulated_estimate
 from handdiff_lib.pyramid import build_pyramid
@@ -75,7 +75,7 @@ def test_untrained_it_returns_the_estimate(model, estimate, hand, generator):
 
 @torch.no_grad()
 def test_with_random_weights_everything_has_a_say(opinionated, estimate, hand, generator):
-    y, _ = estimate_frames(estimate)
+    y, _ = estimate_frames(replace(estimate, frame="camera"))
     x, n = noisy(y.R, generator), torch.tensor([2])
     pred = opinionated(x, y, n, hand)
     torch.testing.assert_close(pred.R.mT @ pred.R, torch.eye(3).expand_as(pred.R), atol=1e-4, rtol=0)
@@ -85,15 +85,17 @@ def test_with_random_weights_everything_has_a_say(opinionated, estimate, hand, g
         "confidence": opinionated(x, replace(y, confidence=torch.full_like(y.confidence, 0.5)), n, hand),
         "betas": opinionated(x, replace(y, betas=y.betas + 1), n, hand),
         "the Gaussian means": opinionated(x, replace(y, turns=0 * y.turns), n, hand),
+        "the rates of the means": opinionated(x, replace(y, rates=y.rates + 0.1), n, hand),
         "the shake": opinionated(x, replace(y, shake=y.shake + 1), n, hand),
+        "the line of sight": opinionated(x, replace(y, sight=-y.sight), n, hand),
     }
     for name, other in others.items():
         assert (other.R - pred.R).abs().max() > 1e-4, f"{name} makes no difference"
 
 
 def test_turning_the_estimate_turns_the_answer(opinionated, estimate, hand):
-    """Through the whole walk back, with random weights."""
-    Q = rotation.exp(TURN)
+    """Through the whole walk back, with random weights, where there is no camera to turn away from."""
+    Q, estimate = rotation.exp(TURN), replace(estimate, frame="world")
     straight, aside = refine(estimate, opinionated, hand), refine(turned(estimate, Q), opinionated, hand)
     torch.testing.assert_close(aside.R, turned(straight, Q).R, atol=1e-4, rtol=0)
     torch.testing.assert_close(aside.betas, straight.betas, atol=1e-4, rtol=0)
@@ -101,11 +103,18 @@ def test_turning_the_estimate_turns_the_answer(opinionated, estimate, hand):
     assert rotation.angle_between(straight.R, estimate.R).mean() > 0.05, "the answer is not just the estimate"
 
 
+def test_the_line_of_sight_is_the_camera_s_axis_and_the_world_has_none(estimate):
+    y, frame = estimate_frames(replace(estimate, frame="camera"))
+    torch.testing.assert_close((frame @ y.sight[..., None])[0, 7, :, 0], torch.tensor(CAMERA_AXIS), atol=1e-5, rtol=0)
+    assert (estimate_frames(replace(estimate, frame="world"))[0].sight == 0).all()
+
+
 def test_what_the_network_is_told_does_not_turn(estimate):
     y, frame = estimate_frames(estimate)
     z, turned_frame = estimate_frames(turned(estimate, rotation.exp(TURN)))
     torch.testing.assert_close(z.R, y.R, atol=1e-5, rtol=0)
     torch.testing.assert_close(z.turns, y.turns, atol=1e-4, rtol=0)
+    torch.testing.assert_close(z.rates, y.rates, atol=1e-4, rtol=0)
     torch.testing.assert_close(turned_frame, rotation.exp(TURN) @ frame, atol=1e-5, rtol=0)
 
 
@@ -157,11 +166,16 @@ def test_an_open_gate_is_the_gaussian_filter(model, estimate, hand, k):
     assert (want - estimate.R).abs().max() > 0.05
 
 
-def test_smoother_turns_lead_to_the_means(estimate):
-    turns = smoother_turns(estimate.R, estimate.valid)
+def test_leanings_lead_to_the_means_and_their_rates_on_to_the_next(estimate):
+    turns, rates = leanings(estimate.R, estimate.valid)
     reached = estimate.R[..., None, :, :] @ rotation.exp(turns)
+    following = (reached @ rotation.exp(rates))[:-1]
     for k, sigma in enumerate(SIGMAS):
-        torch.testing.assert_close(reached[..., k, :, :], gaussian(estimate, sigma).R, atol=1e-4, rtol=0)
+        mean = gaussian(estimate, sigma).R
+        torch.testing.assert_close(reached[..., k, :, :], mean, atol=1e-4, rtol=0)
+        torch.testing.assert_close(following[..., k, :, :], mean[1:], atol=1e-4, rtol=0)
+    assert torch.equal(rates[-1], rates[-2])
+    assert (leanings(estimate.R[:1], estimate.valid[:1])[1] == 0).all(), "a single frame does not move"
 
 
 def test_the_steady_frame_is_the_orientation_of_a_hand_that_holds_still():

@@ -182,7 +182,7 @@ def test_first_frames_are_a_loop_over_windows(model, hand, estimate, generator, 
     """Frame k is what the window that starts at k says of its first frame."""
     y, _ = estimate_frames(fill_missing(estimate[:t]))
     features, n = torch.randn(t, 32, generator=generator), torch.tensor([2])
-    got = predict_clip(model, features, n, y, hand, 1, kept="first")
+    got = predict_clip(model, features, n, y, hand, RefineConfig(stride=1, kept="first"))
     for k in range(t):
         part = slice(k, min(k + 16, t))
         alone = model.predict(features[None, part], n, y[:, part], hand)

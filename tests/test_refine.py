@@ -239,13 +239,29 @@ def test_a_stride_that_leaves_frames_out_is_refused(model, hand, estimate, strid
         refine(estimate, model, hand, RefineConfig(stride=stride))
 
 
+@pytest.mark.parametrize("window", [0, 17])
+def test_a_window_the_network_does_not_know_is_refused(model, hand, estimate, window):
+    with pytest.raises(MotionError, match=f"window must be from 1 to 16 frames, found {window}"):
+        refine(estimate, model, hand, RefineConfig(window=window))
+
+
+def test_shorter_windows_see_less(model, hand, estimate):
+    """A clip of 8 frames is one window of 8; a network of windows of 16 then has nothing more to see."""
+    short, whole = (refine(estimate[:8], model, hand, RefineConfig(window=size)) for size in (8, None))
+    assert torch.equal(short.R, whole.R)
+    short, whole = (refine(estimate, model, hand, RefineConfig(window=size)) for size in (8, None))
+    assert rotation.angle_between(short.R, whole.R).max() > 0.01
+    with pytest.raises(MotionError, match="stride must be from 1 to 8 frames"):
+        refine(estimate, model, hand, RefineConfig(window=8, stride=9))
+
+
 @torch.no_grad()
 @pytest.mark.parametrize(("t", "stride"), [(5, 4), (16, 4), (40, 3), (40, 7), (40, 16)])
 def test_blending_is_a_loop_over_windows(model, hand, estimate, generator, t, stride):
     """One window at a time, one frame and joint at a time: the nearest rotation to the Hann-weighted sum."""
     y, _ = estimate_frames(fill_missing(estimate[:t]))
     features, n = torch.randn(t, 32, generator=generator), torch.tensor([2])
-    got = predict_clip(model, features, n, y, hand, stride)
+    got = predict_clip(model, features, n, y, hand, RefineConfig(stride=stride))
 
     size, sums = min(t, 16), torch.zeros(t, 16, 3, 3, dtype=torch.float64)
     state, log_sigma, weight, betas = torch.zeros(t, 4), torch.zeros(t, 16), torch.zeros(t), []

@@ -350,6 +350,18 @@ def test_the_last_pair_is_held_out_and_judges(pairs, hand, tmp_path):
     assert (len(alone.corpora[0].R), len(alone.judges)) == (64, 1)
 
 
+def test_pairs_stand_beside_captured_motion(pairs, made, hand, tmp_path, monkeypatch):
+    """All of them, with their own share; what judges is captured motion as without them."""
+    tracks = {"mug1.left": waving(300, 1), "mug3.left": waving(1200, 2)}
+    monkeypatch.setattr(runs, "manipnet_tracks", lambda *_: tracks)
+    monkeypatch.setattr(runs, "manipnet_states", lambda *_: {"mug1.left": torch.zeros(300).long()})
+    gathered = gather(CONFIG, Sources(Path("clone"), pairs), tmp_path, hand, quiet)
+    assert gathered.names == ["mug1.left", "pairs.npz", "synthetic"]
+    assert gathered.share == pytest.approx([1 - CONFIG.synthetic - CONFIG.recorded, CONFIG.recorded, CONFIG.synthetic])
+    assert gathered.corpora[1].length.tolist() == [64, 64, 64]
+    assert len(gathered.judges) == 1
+
+
 def test_weights_of_another_network_are_no_start(made, hand, tmp_path):
     other: TrainState = new_state(replace(CONFIG, model=replace(SMALL, d=16)), hand)
     save_denoiser(tmp_path / "w.safetensors", other.model, {})

@@ -305,6 +305,34 @@ def test_the_seed_makes_the_weights(hand):
     assert not all(torch.equal(a, b) for a, b in zip(weights_of(one), weights_of(other), strict=True))
 
 
+def test_held_meshes_stay_as_they_are(corpus, hand):
+    state, fresh = (new_state(CONFIG, hand) for _ in range(2))
+    list(train(state, replace(CONFIG, steps=2, hold_meshes=True), [corpus], [1.0], hand))
+    for name, value in state.model.state_dict().items():
+        moved = not torch.equal(value, fresh.model.state_dict()[name])
+        assert not (moved and name.startswith("mesh")), name
+    assert not torch.equal(state.model.pose_y.weight, fresh.model.pose_y.weight)
+
+
+class Drawn(Exception):
+    """A batch was asked for."""
+
+
+def test_some_batches_have_shorter_windows(corpus, hand, monkeypatch):
+    """As many frames, in four times as many windows."""
+    asked = set()
+
+    def ask(*args: object) -> None:
+        asked.add(args[4:6])
+        raise Drawn
+
+    monkeypatch.setattr("handdiff_lib.train.draw_batch", ask)
+    for seed in range(12):
+        with pytest.raises(Drawn):
+            next(train(new_state(CONFIG, hand), replace(CONFIG, shorter=0.5, seed=seed), [corpus], [1.0], hand))
+    assert asked == {(4, 16), (16, 4)}
+
+
 def test_three_sizes_of_run():
     tiny, base, paper = TrainConfig.tiny(), TrainConfig.base(), TrainConfig.paper()
     assert tiny.model == DenoiserConfig.tiny()

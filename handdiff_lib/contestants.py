@@ -48,12 +48,16 @@ def filters_as_shipped(profile: str) -> dict[str, Refiner]:
 
 
 def learned(folder: Path, hand: HandModel) -> dict[str, Refiner]:
-    """The rivals whose weights lie in a folder, by their names in tables; none if there is no such folder."""
+    """The rivals whose weights lie in a folder, by their names in tables; none if there is no such folder.
+
+    Those that have also learnt from recorded pairs say so.
+    """
     found = {}
     for path in sorted(folder.glob("*.safetensors")):
         model, card = load_rival(path, hand)
         name = SHOWN.get(model.cfg.name, model.cfg.name)
-        found[f"{name}, {card['steps']} steps"] = lambda motion, model=model: refine_rival(motion, model, hand)
+        pairs = ", also on pairs" if any(data.endswith(".npz") for data in card.get("data", ())) else ""
+        found[f"{name}, {card['steps']} steps{pairs}"] = lambda motion, model=model: refine_rival(motion, model, hand)
     return found
 
 

@@ -18,7 +18,7 @@
 # On this page
 # - `sigma` says how far off each joint is expected to be, and ghost hands show what that means,
 # - a claim about errors can be checked: coverage asks for its size, sparsification for its order,
-# - forty walks in four steps all end in one place, since the walk returns means, and a mean has no doubt.
+# - forty walks in four steps end close together, since the walk returns means, and a mean has no doubt.
 
 # %% tags=["hide-cell"]
 import importlib.util
@@ -255,11 +255,11 @@ error = rotation.log(mean.mT @ truth.R[piece]).square().mean(-1).sqrt().rad2deg(
 for name, part in parts.items():
     rms = [x[:, part].square().mean().sqrt() for x in (spread, error)]
     print(f"{name:8s} forty answers differ by {rms[0]:.3f}°, their mean is {rms[1]:.1f}° off")
-assert spread.mean() < 0.05 * error.mean()
+assert spread.mean() < 0.2 * error.mean()
 
 # %% [markdown]
-# They hardly differ.
-# One would take this network for certain, and it is some degrees wrong.
+# They differ by a tenth of their error, or less.
+# One would take this network for nearly certain, and it is some degrees wrong.
 #
 # ## Why they agree
 #

@@ -84,6 +84,8 @@ def test_learned_baselines_are_found_in_a_folder(hand, clips, tmp_path):
     save_rival(tmp_path / "transformer.safetensors", make_rival(small, hand), {"steps": 7})
     found = learned(tmp_path, hand)
     assert list(found) == [f"{SHOWN['transformer']}, 7 steps"]
+    save_rival(tmp_path / "more.safetensors", make_rival(small, hand), {"steps": 7, "data": ["mug1.left", "p.npz"]})
+    assert f"{SHOWN['transformer']}, 7 steps, also on pairs" in learned(tmp_path, hand)
     motion = synthesize(hand, 5, frames=32).motion
     (answer,) = (method(motion) for method in found.values())
     torch.testing.assert_close(answer.R, motion.R, atol=1e-4, rtol=0)

@@ -205,7 +205,7 @@ def test_corpora_are_drawn_by_their_share(corpus, hand):
     both = [labelled(motion, GRASP), labelled(motion, MANIPULATE)]
     only = drawn(both, hand, share=[1.0, 0.0], size=32).target.state
     assert set(only.unique().tolist()) <= {GRASP, FREE}
-    state = drawn(both, hand, size=400, share=[0.25, 0.75]).target.state
+    state = drawn(both, hand, size=1600, share=[0.25, 0.75]).target.state
     labels = state[state != FREE]
     assert 0.6 < (labels == MANIPULATE).float().mean() < 0.9
 

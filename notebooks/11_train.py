@@ -472,7 +472,7 @@ for n in range(2, shift.N + 1):
 # coordinate 2 of `rotation.log`.
 # Write `tokens(model, batch)`, the tokens behind its heads at $n = N$, and fit a linear head to them by least squares,
 # on the batches `many`.
-# On `unseen` its error must be less than half of that of always saying the mean: `assert off < 0.5 * off_mean`.
+# On `unseen` its error must be well below that of always saying the mean: `assert off < 0.7 * off_mean`.
 # ````{exercise-end}
 # ````
 
@@ -505,7 +505,7 @@ X, Y = (torch.cat([f(b) for b in many]) for f in (lambda b: tokens(model_many, b
 head = torch.linalg.lstsq(with_one(X), Y).solution
 X, truth = (torch.cat([f(b) for b in unseen]) for f in (lambda b: tokens(model_many, b), closed))
 off, off_mean = (with_one(X) @ head - truth).abs().mean(), (Y.mean() - truth).abs().mean()
-assert off < 0.5 * off_mean
+assert off < 0.7 * off_mean
 
 # %% tags=["nbval-ignore-output"]
 print(f"off by {off.rad2deg():.1f}°; always the mean: {off_mean.rad2deg():.1f}°")

@@ -351,10 +351,10 @@ for name, pred in {"frozen": frozen, "estimate": seen["before"]}.items():
 # Here is ours, from the clip that ships.
 # Row by row: the truth (green), the estimate (orange), the best Gaussian (pink) and the network's answer (blue).
 # The paper has a learned refiner, PoseBERT {cite:p}`posebert`, where we have the Gaussian: none of ours for it ships.
-# From left to right are three moments, a fifth of a second apart; last, all three in one place, light to dark, so that
-# one sees how they follow each other.
+# From left to right are two moments, two fifths of a second apart; last, both in one place, light and dark, so that one
+# sees how they follow each other.
 # Wrists are on one point.
-# Drag to other stretches of the clip.
+# Drag to another stretch of the clip.
 
 # %% tags=["hide-input", "nbval-ignore-output"]
 from handdiff_lib.baselines import best_gaussian, gaussian
@@ -366,25 +366,25 @@ compared |= {"#CC79A7": gaussian(clip[track], sigma), "#0072B2": tracks["after"]
 from_eye = torch.tensor(EYE)
 to_right = across(from_eye)
 to_below = torch.nn.functional.normalize(torch.linalg.cross(to_right, from_eye), dim=0)
-starts = [15, 60, 105]
+starts = [15, 105]
 
 
 def table_of_hands(start):
-    """Three moments of each motion in a row of its own, and once more in one place."""
+    """Two moments of each motion in a row of its own, and once more in one place."""
     apart, together = [], []
     for row, motion in enumerate(compared.values()):
-        three = motion[start : start + 13 : 6]
-        points = (three.vertices(hand) - three.joints(hand)[:, :1]) @ R_view.mT + 0.2 * row * to_below
-        apart.append(points + 0.27 * torch.arange(3)[:, None, None] * to_right)
-        together.append(points + 0.86 * to_right)
+        two = motion[start : start + 13 : 12]
+        points = (two.vertices(hand) - two.joints(hand)[:, :1]) @ R_view.mT + 0.2 * row * to_below
+        apart.append(points + 0.27 * torch.arange(2)[:, None, None] * to_right)
+        together.append(points + 0.59 * to_right)
     return torch.cat(apart).flatten(0, 1), torch.cat(together).flatten(0, 1)
 
 
 pictures = [table_of_hands(start) for start in starts]
 count = len(hand.v_template)
-faces = torch.cat([hand.faces + k * count for k in range(12)])
+faces = torch.cat([hand.faces + k * count for k in range(8)])
 ink = torch.tensor([[int(colour[k : k + 2], 16) for k in (1, 3, 5)] for colour in compared])
-fade = torch.tensor([0.6, 0.3, 0.0])[None, :, None]  # early moments are light
+fade = torch.tensor([0.5, 0.0])[None, :, None]  # early moments are light
 paint = (ink[:, None] + fade * (255 - ink[:, None])).flatten(0, 1).repeat_interleave(count, 0)
 paint = dict(vertexcolor=paint.round().to(torch.uint8).numpy())
 grid = Grid(torch.stack([torch.cat(picture) for picture in pictures]), from_eye)

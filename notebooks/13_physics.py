@@ -108,7 +108,7 @@ before, after = (shaped.pose(still(R)) for R in (shaken.R, R_after))
 skin, lines = before.skin(), arrows(before.joints21(), after.joints21())
 grid = Grid(skin, torch.tensor(EYE))
 pen = go.Scatter3d(mode="lines", hoverinfo="skip", showlegend=False, line=dict(color="#111111", width=5))
-shown = range(0, len(clean), 2)
+shown = range(0, len(clean), 3)
 moving = [
     lambda k: grid.xyz(skin[k]) | dict(color=LOOK[int(state[k])]),
     lambda k: grid.xyz(lines[k]),

@@ -58,7 +58,7 @@ def bench_table2(
 
 def _scored(title: str, root: Path, names: tuple[str, ...], hand: HandModel, weights: Path | None, quick: bool) -> dict:
     """Our refiner on the motion of these sequences, under both kinds of noise."""
-    clips, models = _clips(title, [root / name for name in names], hand, FRAMES), ours(weights, [], load_hand())
+    clips, models = _clips(title, {name: root / name for name in names}, hand, FRAMES), ours(weights, [], load_hand())
     clips = clips.first(QUICK) if quick else clips
     found: dict = provenance(SEED, clips.R)
     for name, noise in PROFILES.items():
@@ -67,13 +67,12 @@ def _scored(title: str, root: Path, names: tuple[str, ...], hand: HandModel, wei
     return found
 
 
-def _clips(title: str, paths: list[Path], hand: HandModel, frames: int) -> Clips:
-    """Clips of the sequences at these paths, without motion states."""
+def _clips(title: str, paths: dict[str, Path], hand: HandModel, frames: int) -> Clips:
+    """Clips of the sequences at these paths, under their names, without motion states."""
     tracks: dict[str, HandMotion] = {}
     with progress_bars() as progress:
         tell = teller(progress)
-        for done, path in enumerate(paths):
-            name = path.name.split(".")[0]
+        for done, (name, path) in enumerate(paths.items()):
             tracks |= {f"{name}.{side}": m for side, m in read_tracks(path, hand=hand).items()}
             tell(f"reading {title}", done + 1, len(paths))
     long = {name: motion for name, motion in tracks.items() if len(motion) >= frames and motion.valid.any()}
@@ -106,7 +105,8 @@ def bench_bimanual(
         own, paths = load_hand(hand), sorted((arctic_root / "raw_seqs").glob(f"*/*{arctic.ENDING}"))
         if not paths:
             raise MotionError(f"{arctic_root}: no raw_seqs/SUBJECT/SEQUENCE{arctic.ENDING}; get {arctic.SOURCE}")
-        sets["ARCTIC"] = (_clips("ARCTIC", paths, own, CLIP), own)
+        named = {f"{path.parent.name}/{path.name.removesuffix(arctic.ENDING)}": path for path in paths}
+        sets["ARCTIC"] = (_clips("ARCTIC", named, own, CLIP), own)
     models = ours(weights, [], load_hand())
     found: dict = provenance(SEED, *(clips.R for clips, _ in sets.values()))
     for where, (clips, own) in sets.items():

@@ -82,20 +82,22 @@ def test_both_hands_stand_apart_on_arctic_too(both_hands, hand, tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     own = mano_like(hand)
     monkeypatch.setattr(data_set_trials, "load_hand", lambda path=None: hand if path is None else own)
-    folder = tmp_path / "arctic" / "raw_seqs" / "s05"
-    folder.mkdir(parents=True)
     random = np.random.default_rng(0)
     pose = {"rot": (CLIP, 3), "pose": (CLIP, 45), "trans": (CLIP, 3), "shape": 10}
     hands = {side: {k: 0.1 * random.normal(size=size) for k, size in pose.items()} for side in ("left", "right")}
-    np.save(folder / "box_use_01.mano.npy", hands)
-    np.save(folder / "box_use_01.object.npy", np.zeros((CLIP, 7)))
+    for subject in ("s04", "s05"):  # whose sequences have the same names
+        folder = tmp_path / "arctic" / "raw_seqs" / subject
+        folder.mkdir(parents=True)
+        np.save(folder / "box_use_01.mano.npy", hands)
+        np.save(folder / "box_use_01.object.npy", np.zeros((CLIP, 7)))
     run("bench bimanual --data . --arctic-root arctic --hand m.npz --quick --threads 1", monkeypatch)
     kept = json.loads((tmp_path / "outputs/bench/bimanual.json").read_text())
     for side in ("left", "right"):
         assert kept[f"ManipNet cup1 + teapot3, {side}, hamer-like"]["rows"][OURS]["sequences"] == [
             f"take.{side}[0:128] 0"
         ]
-        assert kept[f"ARCTIC, {side}, khand-like"]["rows"][OURS]["sequences"] == [f"box_use_01.{side}[0:128] 0"]
+        sequences = kept[f"ARCTIC, {side}, khand-like"]["rows"][OURS]["sequences"]
+        assert sequences == [f"{subject}/box_use_01.{side}[0:128]" for subject in ("s04", "s05")]
 
 
 def test_an_arctic_folder_without_sequences(both_hands, tmp_path, monkeypatch, capsys):

@@ -18,17 +18,16 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from handdiff_lib import rotation
-from handdiff_lib.anatomy import anatomical_axes
+from handdiff_lib.anatomy import anatomical_angles, anatomical_axes
 from handdiff_lib.calibration import LEVELS, crps, energy_score, is_covered, is_in_range, sample_crps
-from handdiff_lib.hand import HandModel
+from handdiff_lib.hand import HandModel, PosedHand
 from handdiff_lib.metrics import (
     accel_error_mm,
-    align,
+    align_both_ways,
     auc,
     from_wrist,
     jitter_mm,
     mje_mm,
-    p_mje_official_mm,
     require_same_track,
     rotation_error_deg,
 )
@@ -86,17 +85,18 @@ def frame_scores(
         raise MotionError(f"{name}: the truth is NaN or inf in {broken} frames it calls valid; mark them not valid")
     answered = counted & pred.valid & _is_finite(pred)
     pred, truth = _neutral(pred, answered), _neutral(truth, counted)
-    p, g = from_wrist(pred.pose(hand).joints21()), from_wrist(truth.pose(hand).joints21())
-    aligned = align(p, g)
+    posed = pred.pose(hand), truth.pose(hand)
+    p, g = (from_wrist(one.joints21()) for one in posed)
+    aligned, officially = align_both_ways(p, g)
     values = {
         "mje_mm": mje_mm(p, g),
         "p_mje_mm": 1000 * (aligned - g).norm(dim=-1).mean(-1),
-        "p_mje_official_mm": p_mje_official_mm(p, g),
+        "p_mje_official_mm": 1000 * (officially - g).norm(dim=-1).mean(-1),
         "auc": auc(p, g),
         "p_auc": auc(aligned, g),
         "finger_deg": rotation_error_deg(pred.R[:, 1:], truth.R[:, 1:]).mean(-1),
     }
-    values |= _mesh(pred, truth, hand)
+    values |= _mesh(*posed)
     values = {key: _where(value, answered) for key, value in values.items()}
     values |= _over_time(p, g, pred, truth, hand, answered, counted, state)
     if pred.sigma is not None:
@@ -118,12 +118,12 @@ def frame_scores(
     return FrameScores(name, values, counted, missed, counts)
 
 
-def _mesh(pred: HandMotion, truth: HandMotion, hand: HandModel) -> dict[str, Float[Tensor, "t"]]:
+def _mesh(pred: PosedHand, truth: PosedHand) -> dict[str, Float[Tensor, "t"]]:
     """`surface.mesh_scores`, a few frames at a time."""
     parts = []
-    for k in range(0, len(pred), CHUNK):
-        posed = [motion[k : k + CHUNK].pose(hand) for motion in (pred, truth)]
-        parts.append(mesh_scores(*(one.skin() for one in posed), *(one.joints[:, 0] for one in posed)))
+    for k in range(0, len(pred.R), CHUNK):
+        some = [posed[k : k + CHUNK] for posed in (pred, truth)]
+        parts.append(mesh_scores(*(one.skin() for one in some), *(one.joints[:, 0] for one in some)))
     return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
 
 
@@ -152,9 +152,10 @@ def _over_time(
     if state is not None:
         axes = anatomical_axes(hand)
         for prefix, motion, known in (("", pred, answered), ("truth_", truth, counted)):
-            for key, value in kin_readings(motion.R, axes).items():
+            angles = anatomical_angles(motion.R, axes)
+            for key, value in kin_readings(angles).items():
                 found[prefix + key] = _in_time(value, known, transit_triplets(state))
-            for key, value in sta_readings(motion.R, axes).items():
+            for key, value in sta_readings(motion.R, angles).items():
                 found[prefix + key] = _in_time(value, known, grasp_pairs(state))
     return found
 

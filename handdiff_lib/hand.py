@@ -58,6 +58,11 @@ class HandModel:
         """What each shape number does to the rest joints, so that joints never need vertices."""
         return torch.einsum("jv,vcs->jcs", self.J_regressor, self.shapedirs)
 
+    @cached_property
+    def posedirs_by_axis(self) -> Float[Tensor, "p 3 v"]:
+        """The pose corrections with vertices last, as skinning reads them."""
+        return self.posedirs.permute(2, 1, 0).contiguous()
+
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "HandModel":
         """The same hand elsewhere or in another precision."""
         moved = {}
@@ -118,6 +123,13 @@ class PosedHand:
     joints: Float[Tensor, "*batch 16 3"]
     """Joint positions in MANO order, translation included."""
 
+    def __getitem__(self, part: slice) -> "PosedHand":
+        """Some of the first leading axis."""
+        shaped = self.shaped
+        if shaped.betas.ndim == self.joints.ndim - 1 and len(shaped.betas) > 1:  # not one shape for all
+            shaped = ShapedHand(shaped.model, shaped.betas[part], shaped.rest_joints[part])
+        return PosedHand(shaped, self.R[part], self.R_world_joint[part], self.joints[part])
+
     def skin(self) -> Float[Tensor, "*batch v 3"]:
         """All vertices."""
         return self._skin(slice(None))
@@ -131,16 +143,24 @@ class PosedHand:
         return torch.cat([self.joints, self.tips(tips)], dim=-2)[..., list(OPENPOSE), :]
 
     def _skin(self, rows: slice | list[int]) -> Float[Tensor, "*batch k 3"]:
-        r"""Linear blend skinning of some vertices: $v' = \sum_j w_{vj} (G_j (v - J_j) + p_j)$."""
+        r"""Linear blend skinning of some vertices: $v' = \sum_j w_{vj} (G_j (v - J_j) + p_j)$.
+
+        Coordinates come before vertices until the end, so that every sum runs along the vertices; and sums go where
+        their first term lies, since the system takes longer to give new memory than they take.
+        """
         model, shaped = self.shaped.model, self.shaped
-        bend = (self.R[..., 1:, :, :] - torch.eye(3, dtype=self.R.dtype, device=self.R.device)).flatten(-3)
-        rest = model.v_template[rows] + torch.einsum("...s,vcs->...vc", shaped.betas, model.shapedirs[rows])
-        posedirs = model.posedirs[rows]  # (k, 3, 135)
-        rest = rest + (bend @ posedirs.flatten(0, 1).mT).unflatten(-1, posedirs.shape[:2])
+        R = self.R.expand(*self.joints.shape[:-2], -1, -1, -1)
+        bend = (R[..., 1:, :, :] - torch.eye(3, dtype=R.dtype, device=R.device)).flatten(-3)
+        posedirs = model.posedirs_by_axis[..., rows]  # (135, 3, k)
+        rest = (bend @ posedirs.flatten(1)).unflatten(-1, posedirs.shape[1:])
+        rest += model.v_template[rows].mT + torch.einsum("...s,vcs->...cv", shaped.betas, model.shapedirs[rows])
         moved = self.joints - (self.R_world_joint @ shaped.rest_joints[..., None])[..., 0]
-        transform = torch.cat([self.R_world_joint, moved[..., None]], dim=-1)  # (..., 16, 3, 4)
-        blended = (model.weights[rows] @ transform.flatten(-2)).unflatten(-1, (3, 4))  # (..., k, 3, 4)
-        return (blended[..., :3] @ rest[..., None])[..., 0] + blended[..., 3]
+        transform = torch.cat([self.R_world_joint, moved[..., None]], dim=-1).movedim(-3, -1)  # (..., 3, 4, 16)
+        blended = (transform.flatten(-3, -2) @ model.weights[rows].mT).unflatten(-2, (3, 4))  # (..., 3, 4, k)
+        placed = torch.addcmul(blended[..., 3, :], blended[..., 0, :], rest[..., 0, None, :])
+        for c in (1, 2):
+            placed.addcmul_(blended[..., c, :], rest[..., c, None, :])
+        return placed.mT
 
 
 def load_hand(path: str | Path | None = None) -> HandModel:

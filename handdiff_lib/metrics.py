@@ -38,16 +38,28 @@ def align(
     $R = U D V^\top$ from the SVD of $\sum_k (g_k - \bar g)(p_k - \bar p)^\top$; $D$ flips the weakest axis when needed
     to keep $\det R = 1$. A prediction with all joints on one point goes to the centre of the truth.
     """
+    proper, official = align_both_ways(pred, truth)
+    return official if may_reflect else proper
+
+
+def align_both_ways(
+    pred: Float[Tensor, "*b t k 3"], truth: Float[Tensor, "*b t k 3"]
+) -> tuple[Float[Tensor, "*b t k 3"], Float[Tensor, "*b t k 3"]]:
+    """`align` without and with reflections, from one SVD; where none is better, the two are one."""
     p, g = (points.mT.contiguous() for points in (pred, truth))  # each axis in a row: sums are faster so
     p, centre = p - p.mean(-1, keepdim=True), g.mean(-1, keepdim=True)
     U, S, Vh = torch.linalg.svd((g - centre) @ p.mT)
-    flip = torch.ones_like(S)
-    if not may_reflect:
-        flip[..., 2] = torch.linalg.det(U @ Vh).sign()
     size2 = torch.linalg.matrix_norm(p).square().clamp(min=torch.finfo(pred.dtype).tiny)
-    scale = (S * flip).sum(-1) / size2
-    R = U * flip[..., None, :] @ Vh
-    return (scale[..., None, None] * R @ p + centre).mT
+
+    def moved(flip: Tensor) -> Tensor:
+        scale = (S * flip).sum(-1) / size2
+        R = U * flip[..., None, :] @ Vh
+        return (scale[..., None, None] * R @ p + centre).mT
+
+    none = torch.ones_like(S)
+    flip = torch.cat([none[..., :2], torch.linalg.det(U @ Vh).sign()[..., None]], dim=-1)
+    proper = moved(flip)
+    return proper, proper if (flip > 0).all() else moved(none)
 
 
 AUC_MM, AUC_STEPS = 50, 100

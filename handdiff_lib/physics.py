@@ -14,7 +14,6 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from handdiff_lib import rotation
-from handdiff_lib.anatomy import anatomical_angles
 from handdiff_lib.topology import GRASP, REACH, RELEASE
 
 
@@ -72,29 +71,26 @@ def sta_geo_deg(R_fingers: Float[Tensor, "*b t j 3 3"]) -> Float[Tensor, "*b t_m
     return rotation.angle_between(R_fingers[..., :-1, :, :, :], R_fingers[..., 1:, :, :, :]).rad2deg().mean(-1)
 
 
-def kin_readings(
-    R: Float[Tensor, "*b t 16 3 3"], axes: Float[Tensor, "16 3 3"]
-) -> dict[str, Float[Tensor, "*b t_minus_2"]]:
-    """KIN in every reading, degrees, of every three frames, for `transit_triplets`.
+def kin_readings(angles: Float[Tensor, "*b t 16 3"]) -> dict[str, Float[Tensor, "*b t_minus_2"]]:
+    """KIN in every reading, degrees, of every three frames' anatomical angles, for `transit_triplets`.
 
     `kin_deg` sums over 48 angles, `kin_fingers_deg` over the 45 of the fingers, `kin_mean_deg` is the mean over 48.
     Paper vs code: DIP Eq. 6 does not say which; with the sum over 48, noise of the size that gives the paper's KIN
     gives its STA too.
     """
-    angles = anatomical_angles(R, axes)
-    every, fingers = kin_deg(angles.flatten(-2)), kin_deg(angles[..., 1:, :].flatten(-2))
-    return {"kin_deg": every, "kin_fingers_deg": fingers, "kin_mean_deg": every / 48}
+    wrist, fingers = kin_deg(angles[..., 0, :]), kin_deg(angles[..., 1:, :].flatten(-2))
+    return {"kin_deg": wrist + fingers, "kin_fingers_deg": fingers, "kin_mean_deg": (wrist + fingers) / 48}
 
 
 def sta_readings(
-    R: Float[Tensor, "*b t 16 3 3"], axes: Float[Tensor, "16 3 3"]
+    R: Float[Tensor, "*b t 16 3 3"], angles: Float[Tensor, "*b t 16 3"]
 ) -> dict[str, Float[Tensor, "*b t_minus_1"]]:
-    r"""STA in every reading, of every two frames, fingers only, for `grasp_pairs`.
+    r"""STA in every reading, of every two frames' rotations and anatomical angles, fingers only, for `grasp_pairs`.
 
     `sta_deg2`, `sta_abs_deg` and `sta_geo_deg` are the functions of these names. The norm of DIP Eq. 7 as printed, a
     sum over 45 angles, is 45 `sta_deg2`. Paper vs code: the paper calls the unit degrees though it squares.
     """
-    fingers = anatomical_angles(R, axes)[..., 1:, :].flatten(-2)
+    fingers = angles[..., 1:, :].flatten(-2)
     return {
         "sta_deg2": sta_deg2(fingers),
         "sta_abs_deg": sta_abs_deg(fingers),

@@ -24,6 +24,7 @@ from handdiff_lib.hand import HandModel
 from handdiff_lib.metrics import accel_error_mm, from_wrist, mje_mm, p_mje_mm
 from handdiff_lib.motion import HandMotion, MotionError, fill_missing
 from handdiff_lib.perturb import NoiseConfig, perturb
+from handdiff_lib.pool import in_threads
 from handdiff_lib.refine import is_short_gap
 from handdiff_lib.scorecard import Scorecard
 
@@ -192,12 +193,16 @@ def compare(
 
 def scored(name: str, answers: list[HandMotion], cases: list[Case], hand: HandModel) -> Scorecard:
     """The scorecard of one method's answers; the draws of a clip are one sequence, unless there is a single clip."""
+
+    def one(pair: tuple[HandMotion, Case]) -> FrameScores:
+        answer, case = pair
+        valid = case.estimate.valid | is_short_gap(case.estimate.valid, GAP)
+        return frame_scores(case.clip, replace(answer, valid=valid), case.truth, hand, case.state)
+
     alone = len({case.clip for case in cases}) == 1
     parts: dict[str, list[FrameScores]] = {}
-    for k, (answer, case) in enumerate(zip(answers, cases, strict=True)):
-        valid = case.estimate.valid | is_short_gap(case.estimate.valid, GAP)
-        found = frame_scores(case.clip, replace(answer, valid=valid), case.truth, hand, case.state)
-        parts.setdefault(f"{case.clip} {k}" if alone else case.clip, []).append(found)
+    for k, found in enumerate(in_threads(one, zip(answers, cases, strict=True))):
+        parts.setdefault(f"{found.name} {k}" if alone else found.name, []).append(found)
     return Scorecard(name, tuple(together(clip, draws) for clip, draws in parts.items()))
 
 

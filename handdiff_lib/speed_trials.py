@@ -13,6 +13,7 @@ from handdiff_lib.hand import load_hand
 from handdiff_lib.layers import BATCHES, layer_times
 from handdiff_lib.peak import matrix_rate
 from handdiff_lib.perturb import NoiseConfig, simulated_estimate
+from handdiff_lib.pool import in_threads
 from handdiff_lib.results import keep
 from handdiff_lib.synth import synthesize
 from handdiff_lib.terminal import console
@@ -62,8 +63,7 @@ def _scoring(frames: int) -> dict:
     said = replace(said, sigma=torch.full((SCORED, 16), 0.1), state_prob=torch.full((SCORED, 4), 0.25))
     frame_scores("warm up", said, clip.motion, hand, clip.state)
     start, cpu = time.perf_counter(), time.process_time()
-    for k in range(frames // SCORED):
-        frame_scores(str(k), said, clip.motion, hand, clip.state)
+    in_threads(lambda k: frame_scores(str(k), said, clip.motion, hand, clip.state), range(frames // SCORED))
     seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
     table = Table("", "frames/s", "s for 100,000", "s of CPU for 100,000", title="all metrics", title_justify="left")
     numbers = (frames / seconds, 1e5 * seconds / frames, 1e5 * cpu / frames)

@@ -103,7 +103,7 @@ def f_scores(
     from handdiff_lib.near import count_near
 
     arrays = (points.detach().float().mT.contiguous().numpy() for points in (pred, truth))
-    counts = count_near(*arrays, tuple(tau / 1000 for tau in taus_mm), torch.get_num_threads())
+    counts = count_near(*arrays, tuple(tau / 1000 for tau in taus_mm))
     precision, recall = (torch.from_numpy(counts) / pred.shape[-2]).to(pred).unbind(1)
     return dict(zip(taus_mm, _harmonic_mean(precision, recall).unbind(-1), strict=True))
 

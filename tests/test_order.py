@@ -9,7 +9,7 @@ import handdiff_lib
 
 ORDER = (  # noqa: SIM905 - a sentence reads better than sixty strings
     "rotation smoothing topology hand layers anatomy motion storage mano_file ik readers perturb contact states "
-    "shapes grasp grips paths inhand story synth metrics submit near surface filters baselines physics diffusion "
+    "shapes grasp grips paths inhand story synth metrics submit pool near surface filters baselines physics diffusion "
     "pyramid meshconv frames decoder denoiser checkpoint losses corpus data train timeline refine presets "
     "calibration framescore scorecard run protocol rivals rival_runs raster loop contestants peak bench published "
     "packed still scene actors lanes charts stage live players view report learning terminal study results trials "

@@ -151,7 +151,8 @@ def test_readings_by_hand(axes):
     One of 45 finger angles changes by 3 degrees: STA 9/45 squared, 3/45 absolute; one of 15 joints turns by 3.
     """
     R = nodding(axes, 2, 3)
-    found = kin_readings(R, axes) | sta_readings(R, axes)
+    angles = anatomical_angles(R, axes)
+    found = kin_readings(angles) | sta_readings(R, angles)
     want = {"kin_deg": 5, "kin_fingers_deg": 3, "kin_mean_deg": 5 / 48}
     want |= {"sta_deg2": 9 / 45, "sta_abs_deg": 3 / 45, "sta_geo_deg": 3 / 15}
     assert found.keys() == want.keys()
@@ -162,10 +163,10 @@ def test_readings_by_hand(axes):
 
 def test_readings_are_loops_over_angles(axes, generator):
     R = rotation.exp(0.4 * torch.randn(5, 16, 3, generator=generator, dtype=torch.float64))
-    angles = anatomical_angles(R, axes).rad2deg()
-    kin, sta = kin_readings(R, axes), sta_readings(R, axes)
+    angles = anatomical_angles(R, axes)
+    kin, sta = kin_readings(angles), sta_readings(R, angles)
     step = [[[(b - a).item() for a, b in zip(x, y, strict=True)] for x, y in zip(*pair, strict=True)]
-            for pair in pairwise(angles)]  # fmt: skip
+            for pair in pairwise(angles.rad2deg())]  # fmt: skip
     for t in range(3):
         back = [[max(0.0, -(a > 0) * b + (a < 0) * b) for a, b in zip(x, y, strict=True)]
                 for x, y in zip(step[t], step[t + 1], strict=True)]  # fmt: skip

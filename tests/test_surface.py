@@ -7,7 +7,7 @@ from scipy.linalg import orthogonal_procrustes
 from scipy.spatial.distance import cdist
 
 from handdiff_lib import rotation
-from handdiff_lib.near import BLOCK, blocks_of, count_near
+from handdiff_lib.near import BLOCK, blocks_of
 from handdiff_lib.surface import f_scores, mesh_scores, mve_mm, nearest, p_mve_mm
 
 
@@ -98,16 +98,6 @@ def test_compiled_search_counts_what_all_distances_say(meshes):
             want = nearest(pred.double(), truth.double()).f_score(tau)
             torch.testing.assert_close(found.double(), want, atol=1.01 / pred.shape[1], rtol=0)
             assert (found.double() - want).abs().gt(1e-6).sum() <= 1, "ties are rare"
-
-
-def test_threads_share_the_frames(meshes):
-    """Every frame is counted once, by however many threads; there may be fewer frames than threads."""
-    p, g = (points.mT.contiguous().numpy() for points in meshes)
-    alone = count_near(p, g, (0.005, 0.015), 1)
-    assert alone.shape == (6, 2, 2)
-    assert 0 < alone.min() < alone.max() <= 778
-    for threads in (2, 4, 9):
-        np.testing.assert_array_equal(count_near(p, g, (0.005, 0.015), threads), alone)
 
 
 def test_blocks_hold_neighbours(meshes):

@@ -88,12 +88,19 @@ class RefiningTime:
     """Multiplications and additions of matrix products; 0 where there is no network."""
 
 
-def refining_times(model: Denoiser, card: dict, hand: HandModel, lengths: tuple[int, ...]) -> Iterator[RefiningTime]:
-    """Time our presets and the filters on a noisy made-up clip of the first length, the recommended one on all."""
+def refining_times(
+    model: Denoiser, card: dict, hand: HandModel, lengths: tuple[int, ...], quick: bool = False
+) -> Iterator[RefiningTime]:
+    """Time our presets and the filters on a noisy made-up clip of the first length, the recommended one on all.
+
+    `quick` leaves out presets that ask the network for each frame by itself, which take a hundred times as long.
+    """
     truth = synthesize(hand, seed=7, frames=max(lengths)).motion
     noisy = simulated_estimate(truth, hand, NoiseConfig.hamer_like(), seed=7)
     ways: dict[str, Callable[[HandMotion], HandMotion]] = {
-        name: partial(refine, model=model, hand=hand, cfg=config_for(card, name)) for name in PRESETS
+        name: partial(refine, model=model, hand=hand, cfg=config_for(card, name))
+        for name, preset in PRESETS.items()
+        if preset.kept == "all" or not quick
     }
     first = next(iter(ways))
     yield from (_timed(first, ways[first], noisy[:length]) for length in lengths)

@@ -23,6 +23,7 @@ from handdiff_lib.hand import DATA, HandModel
 from handdiff_lib.ik import fit_joints
 from handdiff_lib.metrics import accel_error_mm, mje_mm, p_mje_mm
 from handdiff_lib.motion import HandMotion, MotionError, Side
+from handdiff_lib.pool import in_threads
 from handdiff_lib.protocol import CLIP, RESAMPLES, Refiner
 from handdiff_lib.raster import Camera
 from handdiff_lib.readers.keypoints import DOUBT
@@ -279,7 +280,7 @@ def measure(given: list[Trial], methods: dict[str, Refiner], hand: HandModel) ->
     """
 
     def row(name: str, method: Refiner) -> Errors:
-        return errors(name, [method(trial.estimate).joints(hand) for trial in given], given, hand)
+        return errors(name, in_threads(lambda trial: method(trial.estimate).joints(hand), given), given, hand)
 
     smooth = [row(f"Gaussian {sigma:g}", lambda m, sigma=sigma: gaussian(m, sigma)) for sigma in SIGMAS]
     best, best_p = (min(smooth, key=lambda e, k=key: e.mean(k)) for key in ("mje_mm", "p_mje_mm"))

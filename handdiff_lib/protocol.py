@@ -185,7 +185,7 @@ def compare(
     cards = {}
     for done, (name, (word, method)) in enumerate(every.items()):
         tell(word, done, len(every))
-        cards[name] = scored(word, [method(case.estimate) for case in cases], cases, hand)
+        cards[name] = scored(word, in_threads(method, [case.estimate for case in cases]), cases, hand)
     if all(case.bound is not None for case in cases):
         cards[BOUND] = scored("oracle: constant error left", [case.bound for case in cases], cases, hand)
     return Comparison(title, cards)

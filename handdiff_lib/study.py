@@ -16,6 +16,7 @@ from handdiff_lib.motion import HandMotion, MotionError
 from handdiff_lib.peak import matrix_rate
 from handdiff_lib.readers import read_recording
 from handdiff_lib.run import Sources, training_run
+from handdiff_lib.states import StateConfig
 from handdiff_lib.states import annotate as annotate_track
 from handdiff_lib.storage import check_output, save_motion
 from handdiff_lib.terminal import Input, Output, console, progress_bars, teller
@@ -97,7 +98,12 @@ def _likes_bf16(cpu: bool) -> bool:
 
 
 def annotate(
-    input: Input, output: Output, fps: float | None = None, hand: Path | None = None, force: bool = False
+    input: Input,
+    output: Output,
+    fps: float | None = None,
+    hand: Path | None = None,
+    label_noise: float | None = None,
+    force: bool = False,
 ) -> None:
     """Label the motion states of a captured sequence from contact: reach, stable grasp, manipulate, release.
 
@@ -106,9 +112,14 @@ def annotate(
         output: the .npz to write: both hands with `state_prob`, which is all zero in free motion.
         fps: frames a second, where the data set leaves a choice.
         hand: your MANO as `handdiff hand import` writes it, for data sets whose poses are MANO's; else the open hand.
+        label_noise: by how many millimetres the recorded surfaces are off; contact then begins at twice that, 3 mm at
+            least, instead of 5 mm.
         force: replace the output if it exists.
     """
     output = check_output(output, (".npz",), force)
+    if label_noise is not None and not 0 <= label_noise < 100:
+        raise MotionError(f"--label-noise is in millimetres, from 0 to 100, found {label_noise:g}")
+    config = StateConfig() if label_noise is None else StateConfig().for_noise(label_noise / 1000)
     model = load_hand(hand)
     take = read_recording(input, model, fps)
     if not take.objects:
@@ -118,7 +129,7 @@ def annotate(
     table = Table("hand", *STATES, "free", title=f"share of {len(thing.pose)} frames", title_justify="left")
     labelled: dict[str, HandMotion] = {}
     for name, motion in take.tracks.items():
-        state = annotate_track(motion, model, thing).state
+        state = annotate_track(motion, model, thing, config=config).state
         one_hot = (state[:, None] == torch.arange(len(STATES))).float()
         labelled[name] = replace(motion, state_prob=one_hot)
         shares = [*one_hot.mean(0).tolist(), (state == FREE).float().mean().item()]

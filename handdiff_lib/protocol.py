@@ -25,13 +25,13 @@ from handdiff_lib.metrics import accel_error_mm, from_wrist, mje_mm, p_mje_mm
 from handdiff_lib.motion import HandMotion, MotionError, fill_missing
 from handdiff_lib.perturb import NoiseConfig, perturb
 from handdiff_lib.pool import in_threads
-from handdiff_lib.refine import is_short_gap
+from handdiff_lib.refine import LONGEST_GAP, is_short_gap
 from handdiff_lib.scorecard import Scorecard
 
 Refiner = Callable[[HandMotion], HandMotion]
 """What answers for an estimate."""
 
-CLIP, FPS, GAP = 128, 30.0, 32
+CLIP, FPS, GAP = 128, 30.0, LONGEST_GAP
 """Frames in a clip, frames a second, and frames of the longest gap that counts as answered."""
 SEED = 70
 """Of the first draw. Draws scatter by 4 %; with these the inputs lie within 3 % of the paper's rows, which is all that

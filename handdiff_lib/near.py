@@ -124,7 +124,7 @@ def _search(p, g, boxes_p, boxes_g, own2, v, tau2, counts):
                 if searched < 0:
                     _gaps(a, boxes_p[0], boxes_p[1], boxes_g[0], boxes_g[1], gap2)
                 for b in range(len(g)):
-                    if gap2[b] > searched and not gap2[b] > tau2[s]:
+                    if not gap2[b] <= searched and not gap2[b] > tau2[s]:  # nan: nobody knows where it is
                         _approach(p[a], g[b], apart2)
                 searched = tau2[s]
                 near = 0

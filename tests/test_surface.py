@@ -120,6 +120,11 @@ def test_one_vertex_that_is_nan_leaves_the_others(meshes):
     lost = f_scores(truth.clone(), truth)[5.0] - f_scores(broken.where(broken.isnan(), truth), truth)[5.0]
     assert (lost > 0).all()
     assert (lost <= 1.01 / 778).all()
+    shuffled = truth.flip(1)  # no vertex meets its own number, so that blocks with the broken one are searched
+    shuffled[:, 0] = torch.nan
+    found = f_scores(shuffled, truth)[5.0]
+    assert (found < 1).all()
+    assert (found > 1 - 3 / 778).all()
 
 
 def test_mve_by_hand():

@@ -62,7 +62,7 @@ def bars(
         fig.add_scatter(x=x, y=y, mode="markers", marker=mark, hoverinfo="x")
     most = max(high for _, _, high in told)
     for name, text in zip(names, [f"{value:.2f}" for value in values], strict=True):
-        fig.add_annotation(x=1.18 * most, y=name, text=text, showarrow=False, xanchor="right")
+        fig.add_annotation(x=1, xref="paper", xanchor="left", y=name, text=text, showarrow=False)
     fig.update_yaxes(autorange="reversed", automargin=True)
-    fig.update_xaxes(title=unit, range=[min(0.0, *(low for _, low, _ in told)), 1.2 * most])
-    return fig.update_layout(showlegend=False, title=title, margin_t=50 if title else 15, bargap=0.35)
+    fig.update_xaxes(title=unit, range=[min(0.0, *(low for _, low, _ in told)), 1.05 * most])
+    return fig.update_layout(showlegend=False, title=title, margin_t=50 if title else 15, margin_r=60, bargap=0.35)

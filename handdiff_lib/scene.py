@@ -32,26 +32,31 @@ _LAMP = dict(x=-9e4, y=9e4, z=-7e4)
 """Upper left, in front of the hand: plotly takes light positions in camera axes (x right, y up, -z to the eye)."""
 _ROOM = 1.85
 """Share of the frame that a scene fills."""
-
+_BARE = dict.fromkeys(("showgrid", "zeroline", "showline", "showticklabels", "showspikes", "showbackground"), False)
+_BARE |= dict(title="", tickmode="array", tickvals=[])
+"""An axis that is not seen. With `visible=False` plotly still draws its labels, which takes half a second."""
 _HEIGHT = 470
 """Of a figure with a scene, in pixels, where the page is wide enough."""
 
 _FIT = """
-const gd = document.getElementById("{plot_id}"), size = gd.layout.meta;
-let width = 0;
+const gd = document.getElementById("{plot_id}"), size = gd.layout.meta, isScene = size && size.wide;
+let width = isScene ? 0 : gd.clientWidth, timer;
 function fit() {
-  if (!size || !size.wide || gd.clientWidth === width) return;
+  if (!gd.clientWidth || gd.clientWidth === width) return;
   width = gd.clientWidth;
-  const l = gd._fullLayout, w = l._size.w, edge = l.height - l._size.h;
+  if (!isScene) return Plotly.Plots.resize(gd);
+  const l = gd._fullLayout, w = width - l.width + l._size.w, edge = l.height - l._size.h;
   const h = Math.min(size.height - edge, 1.05 * w * size.high / size.wide);
   const k = size.room * Math.min(w / h / size.wide, 1 / size.high);
   const ratio = {x: k * size.ratio[0], y: k * size.ratio[1], z: k * size.ratio[2]};
   gd.style.height = h + edge + "px";
   gd.parentElement.style.height = "auto";
-  Plotly.relayout(gd, {"scene.aspectratio": ratio, height: h + edge});
+  const apart = [width - l.width, h + edge - l.height, 100 * (ratio.x / l.scene.aspectratio.x - 1)];
+  if (Math.max(...apart.map(Math.abs)) < 1) return; // drawn as it should be: a second time costs a second
+  return Plotly.relayout(gd, {"scene.aspectratio": ratio, width, height: h + edge});
 }
 fit();
-window.addEventListener("resize", () => setTimeout(fit, 300));
+new ResizeObserver(() => { clearTimeout(timer); timer = setTimeout(fit, 100); }).observe(gd);
 """
 
 
@@ -75,13 +80,14 @@ def div(fig: go.Figure | Page, plotlyjs: bool = False, name: str | None = None) 
     """The figure as an HTML `<div>` as wide as its page; the script that draws it comes along only when asked for."""
     if not isinstance(fig, go.Figure):
         return fig.html(plotlyjs, name)
-    config = dict(responsive=True, displaylogo=False, displayModeBar=False)
+    config = dict(responsive=False, displaylogo=False, displayModeBar=False)
     page = dict(include_plotlyjs=plotlyjs, full_html=False, auto_play=False, default_width="100%", div_id=name)
     return fig.to_html(config=config, post_script=_FIT, **page)
 
 
 def light(fig: go.Figure, height: int = 380) -> go.Figure:
     """The figure in the house look: white, thin grid, small margins, legend on top, readable on a phone."""
+    fig.update_annotations(font_size=13)  # titles of subplots
     fig.update_layout(
         template="plotly_white",
         height=height,
@@ -164,7 +170,7 @@ class Grid:
         """
         ratio = self.half / self.half.max()
         reach = (self.half / self.unit).tolist()
-        scene = {f"{axis}axis": dict(visible=False, range=[-end, end]) for axis, end in zip("xyz", reach, strict=True)}
+        scene = {f"{axis}axis": _BARE | dict(range=[-end, end]) for axis, end in zip("xyz", reach, strict=True)}
         scene["aspectmode"] = "manual"
         scene["aspectratio"] = _named(_ROOM * min(1.6 / self.wide, 1 / self.high) * ratio)
         scene["camera"] = dict(eye=_named(self.eye), up=_named(torch.tensor(UP)), projection_type="orthographic")

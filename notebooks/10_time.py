@@ -133,7 +133,8 @@ show(frames_slider(fig, films, "asking: frame", 200, active=15))
 # Stack the tokens as rows of $X$: one for the step $n$, one for each frame.
 # Three matrices make three vectors out of each token:
 # a *question* (row of $Q$), a *key* that says what the token is about ($K$), and a *value*, what it has to tell ($V$).
-# A question that fits a key has a large product with it, and a softmax turns products into shares:
+# A question that fits a key has a large product with it, and a softmax turns products into
+# shares {cite:p}`vaswani2017`:
 #
 # $$ A = \mathrm{softmax}\!\Big( \frac{Q K^\top}{\sqrt{d_h}} \Big), \qquad \text{answer} = A V . $$
 #

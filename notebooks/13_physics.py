@@ -523,7 +523,7 @@ print("a quarter of |C| turns the jitter over, an eighth takes it away: yes")
 # the third difference, $p_{t+3} - 3 p_{t+2} + 3 p_{t+1} - p_t$.
 # Where $p$ goes along x as $t^2$ it must be 0, and as $t^3$ it must be 36:
 #
-# ```
+# ```python
 # line = torch.zeros(10, 21, 3)
 # line[..., 0] = torch.arange(10.0)[:, None]
 # assert constant_acceleration(line**2) == 0

@@ -399,7 +399,7 @@ assert abs((b - a).var() - (4 + 9 - 2 * 0.6 * 2 * 3)) < 0.1
 # from zero as the true one.
 # Check it with
 #
-# ```
+# ```python
 # theirs = stats.permutation_test(
 #     (d,), np.mean, permutation_type="samples", alternative="two-sided", n_resamples=10_000
 # )

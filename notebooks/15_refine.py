@@ -678,7 +678,7 @@ for every in (32, 16, 8, 4, 2, 1):
 # that ends there and keep frame t of the answer.
 # A frame too late must not matter, and who may look at everything gives what `refine` gives:
 #
-# ```
+# ```python
 # later = replace(short, R=torch.cat([short.R[:20], short.R[20:].flip(0)]))
 # assert torch.equal(online(short, 4).R[:16], online(later, 4).R[:16])
 # assert torch.equal(online(short, 24).R, refine(short, model, hand, cfg).R)

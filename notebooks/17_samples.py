@@ -497,7 +497,7 @@ torch.testing.assert_close(s.item(), fit_scale(found), atol=1e-5, rtol=0)
 # for each the root mean square of sigma and of the coordinates of the errors.
 # Check it against `calibration.reliability`:
 #
-# ```
+# ```python
 # library = reliability(found.error, found.sigma, 8)
 # torch.testing.assert_close(curve(found.error, found.sigma, 8), (library.claimed, library.observed))
 # ```

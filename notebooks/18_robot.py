@@ -384,7 +384,7 @@ for share in (0.2, 0.5, 0.9, 0.99):
 # Use twenty small steps a frame: first the speed, then the angle.
 # A command that stands still must be reached, and nothing may be faster than the motor:
 #
-# ```
+# ```python
 # still = torch.full((60, 1), 0.5)
 # still[0] = 0.0
 # reached = servo(still, 30.0, 20.0, 40.0)

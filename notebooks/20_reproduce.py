@@ -109,6 +109,8 @@ show(buttons(fig, scenes))
 #
 # - The filters have the settings that were best on training clips.
 #   Two Gaussians have those that are best on these very clips, for MJE and for P-MJE, which nobody can know beforehand.
+#   Savitzky-Golay {cite:p}`savgol1964` fits a polynomial around each frame; Rauch-Tung-Striebel {cite:p}`rts1965` is a
+#   Kalman filter, corrected on the way back.
 #   One-Euro {cite:p}`casiez2012` looks back only, as one that runs live must; all others see the future as well.
 # - *SmoothFilter (naive Euler)* is a filter that is wrong on purpose: on angles that jump by a turn.
 #   It is there since the paper's Table 3 has a row that looks like it.
@@ -285,7 +287,7 @@ def clip_by_clip(key):
         x, y = (of_clips(where, method, key) for method in (bests[key], "handdiff"))
         colour, symbol = marks["hamer" if "hamer" in where else "khand"]
         look = dict(color=colour, size=8, symbol=symbol, opacity=0.75)
-        name = f"{where}: {int((y < x).sum())} of {len(x)} under the line"
+        name = f"{where}: {int((y < x).sum())} of {len(x)} under"
         text = found["rows"]["handdiff"]["sequences"]
         look = dict(mode="markers", marker=look, name=name, text=text, hoverinfo="text+x+y")
         yield go.Scatter(x=x.numpy(), y=y.numpy(), **look)
@@ -385,7 +387,8 @@ for key, title in list(units.items())[:2][::-1]:
     steps.append(dict(label=title.split()[0], method="update", args=[each, {"yaxis.title.text": title}]))
 place = dict(x=1, xanchor="right", y=-0.22, yanchor="top", direction="right", font_size=12)
 fig.update_layout(updatemenus=[dict(type="buttons", buttons=steps, **place)], margin=dict(t=125, b=115))
-fig.update_layout(xaxis_title="share of the hand that is hidden", yaxis_title=units["p_mje_mm"])
+fig.update_xaxes(title="share of the hand that is hidden", range=[-0.4, len(bins) - 0.6])
+fig.update_yaxes(title=units["p_mje_mm"])
 show(fig.update_layout(legend=dict(orientation="v", font_size=12), yaxis_rangemode="tozero"))
 
 # %% [markdown]
@@ -642,7 +645,7 @@ assert abs(many.var() / by_formula - 1) < 0.03
 # Draw as `bootstrap` does, from seed 0; other draws give other last digits.
 # Check it with
 #
-# ```
+# ```python
 # found = change(of_clips(where, "input"), of_clips(where, "handdiff"), 2000)
 # told = torch.tensor(trials[where]["gains"]["mje_change"], dtype=torch.float64)
 # torch.testing.assert_close(found, told, atol=3e-4, rtol=0)

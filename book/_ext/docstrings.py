@@ -18,12 +18,19 @@ SPECIAL = re.compile(r"(?<!\\)([*|])|(?<=\w)_(?=\W|$)")
 def setup(app: Sphinx) -> dict:
     """Called by Sphinx."""
     app.connect("autodoc-process-docstring", _rewrite)
+    app.connect("html-page-context", _shorten_names)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
 
 
 def _rewrite(app: Sphinx, what: str, name: str, thing: object, options: object, lines: list[str]) -> None:
     """Change the lines in place, as autodoc wants it."""
     lines[:] = to_rst("\n".join(lines)).split("\n")
+
+
+def _shorten_names(app: Sphinx, page: str, template: str, context: dict, doctree: object) -> None:
+    """`~module.Name` stays in signatures that Sphinx cannot take apart; show `Name`."""
+    if 'class="sig-param"' in (context.get("body") or ""):
+        context["body"] = re.sub(r"~(?:[a-z_]\w*\.)+(?=[A-Z])", "", context["body"])
 
 
 def to_rst(text: str) -> str:

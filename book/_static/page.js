@@ -1,22 +1,6 @@
-/* What every page of the book gets: plotly figures that are drawn when the reader comes near, in the colours of the
-   theme, and names and keys where the theme forgets them. */
+/* What every page of the book gets: plotly figures that are drawn when the reader comes near, tables and calls that fit
+   a phone, and names and keys where the theme forgets them. */
 (() => {
-  const paint = () => {
-    const isDark = document.documentElement.dataset.theme === "dark";
-    const ink = isDark ? "#d7dbe0" : "#333333", grid = isDark ? "#3d444d" : "#ebf0f8";
-    for (const gd of document.querySelectorAll(".js-plotly-plot")) {
-      if (!gd._fullLayout || gd.dataset.ink === ink || (!gd.dataset.ink && !isDark)) continue;
-      gd.dataset.ink = ink;
-      const look = { paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", "font.color": ink };
-      for (const name of Object.keys(gd._fullLayout)) {
-        if (/^[xy]axis\d*$/.test(name)) Object.assign(look, { [`${name}.gridcolor`]: grid, [`${name}.zerolinecolor`]: grid });
-      }
-      (gd.layout.sliders || []).forEach((_, k) => { look[`sliders[${k}].currentvalue.font.color`] = ink; });
-      (gd.layout.updatemenus || []).forEach((_, k) => { look[`updatemenus[${k}].font.color`] = isDark ? "#111111" : ink; });
-      window.Plotly.relayout(gd, look);
-    }
-  };
-
   /* Several scenes drawn while a page is read would keep it from showing anything for seconds. */
   const drawWhenNear = () => {
     const draw = window.Plotly.newPlot, waiting = new Map();
@@ -34,7 +18,6 @@
       waiting.set(el, () => draw(el, data, layout, config).then((gd) => {
         el.style.minHeight = "";
         done(gd);
-        setTimeout(paint);
       }));
       near.observe(el);
     });
@@ -51,13 +34,22 @@
       for (const item of list.children) item.setAttribute("role", "listitem");
     }
     for (const entry of document.querySelectorAll(".citation-list > [role]")) entry.setAttribute("role", "listitem");
+    for (const table of document.querySelectorAll("article table")) {
+      const rows = [...table.rows];
+      [...rows[0].cells].forEach((head, k) => {
+        const letters = rows.map((row) => row.cells[k] ? row.cells[k].textContent.length : 0);
+        head.style.setProperty("--letters", Math.max(...letters));
+      });
+    }
+    for (const word of document.querySelectorAll(".bd-article :not(pre) > code .pre")) {
+      if (word.textContent.length > 30) word.style.whiteSpace = "normal"; // else a call runs out of a phone
+    }
     for (const wide of document.querySelectorAll("article table, mjx-container[display='true'], article pre")) {
       if (wide.scrollWidth > wide.clientWidth) wide.tabIndex = 0; // so that the arrow keys scroll it
     }
   };
 
-  new MutationObserver(paint).observe(document.documentElement, { attributeFilter: ["data-theme"] });
   if (window.Plotly) drawWhenNear();
-  window.addEventListener("load", () => { paint(); mend(); });
+  window.addEventListener("load", mend);
   window.addEventListener("resize", mend); // a narrower page has more that must scroll
 })();

@@ -162,7 +162,8 @@ class Stage {
   }
 
   draw() {
-    const painter = Painter.shared();
+    const painter = Painter.shared(); // made when a stage is first near: it takes half a second
+    if (!painter) this.el.classList.add("is-still");
     if (!painter || painter.isLost) return;
     const sharp = Math.min(window.devicePixelRatio || 1, 2), columns = this.data.columns.length;
     const width = Math.round(this.view.clientWidth * sharp), height = Math.round(this.view.clientHeight * sharp);
@@ -234,8 +235,7 @@ function start(root) {
     const data = JSON.parse(text.textContent);
     if (data.actors.some((actor) => actor.hand && !HANDS[actor.hand])) continue; // its hand comes in a later script
     el.classList.add("is-started");
-    if (Painter.shared()) el.stage = new Stage(el, data);
-    else el.classList.add("is-still");
+    el.stage = new Stage(el, data);
   }
 }
 

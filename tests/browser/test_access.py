@@ -1,4 +1,7 @@
-"""Every page of the book, wide and on a phone: axe finds nothing serious or critical, and no page is too wide."""
+"""Every page of the book, wide and on a phone: axe finds nothing serious or critical, and no page is too wide.
+
+Some pages, one of each kind, are looked at in the dark theme as well.
+"""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -8,6 +11,7 @@ from test_pages import BOOK, resize, wait
 
 pytestmark = pytest.mark.browser
 
+DARK = ("book/intro.html", "book/notation.html", "book/nb/12_states.html", "book/nb/14_ablation.html")
 LET_PASS: dict[str, str] = {}
 """Rule -> why the book may break it."""
 
@@ -46,16 +50,19 @@ def pages() -> list[str]:
     return [page for page in found if page not in ("index.html", *sources[1:])] or ["book/intro.html"]
 
 
-@pytest.mark.parametrize("page", pages())
-def test_axe_finds_nothing_serious_and_the_page_fits_a_phone(chromium, serve, axe, page):
+@pytest.mark.parametrize(("page", "theme"), [(page, "light") for page in pages()] + [(page, "dark") for page in DARK])
+def test_axe_finds_nothing_serious_and_the_page_fits_a_phone(chromium, serve, axe, page, theme):
     if not (BOOK / page).is_file():
         pytest.skip("the book is not built: make book")
-    still = {"features": [{"name": "prefers-reduced-motion", "value": "reduce"}]}
-    chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", still)
+    wishes = {"prefers-reduced-motion": "reduce", "prefers-color-scheme": theme}
+    features = [{"name": name, "value": value} for name, value in wishes.items()]
+    chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
     found, address = {}, f"{serve(BOOK)}/{page}"
     for width in (1280, 390):
         resize(chromium, width)
         chromium.get(address)
+        assert chromium.execute_script("return document.documentElement.dataset.theme") == theme
+        wait(chromium, f"document.documentElement.scrollWidth <= {width}")  # all of it, and once more thinned
         chromium.execute_script(THIN)
         chromium.execute_script(axe)
         found |= {f"{rule} at {width}": where for rule, where in chromium.execute_async_script(RUN)}

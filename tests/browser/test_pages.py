@@ -158,6 +158,12 @@ def test_report_fits_a_phone(chromium, report_address):
     )
 
 
+FITS = """
+[...document.querySelectorAll(".js-plotly-plot")].every((gd) => Math.abs(gd._fullLayout.width - gd.clientWidth) < 2)
+"""
+"""Every figure that is drawn is as wide as its place."""
+
+
 def pages() -> list[str]:
     """The pages of the built book that have figures."""
     found = [path for path in sorted((BOOK / "book").rglob("*.html")) if path.name != "opening.html"]
@@ -176,8 +182,10 @@ def test_book_page_draws_and_plays_without_network(chromium, serve, page):
     if chromium.execute_script("return !!document.querySelector('.math')"):
         wait(chromium, "document.querySelectorAll('mjx-container').length")
     check_quiet(chromium, address)
-    resize(chromium, 390)
-    wait(chromium, "document.documentElement.scrollWidth <= 390")
+    for width in (390, 1100):
+        resize(chromium, width)
+        wait(chromium, f"document.documentElement.scrollWidth <= {width}")
+        wait(chromium, FITS)
 
 
 def test_links_of_the_built_book_lead_somewhere():

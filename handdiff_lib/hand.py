@@ -25,6 +25,8 @@ DATA = _HERE / "data" if (_HERE / "data").is_dir() else _HERE.parent / "data"
 """What ships: the open hand, weights, clips. Inside the package when installed, beside it in a clone."""
 
 OPEN_HAND = DATA / "hand" / "openhand.npz"
+TOGETHER = 256
+"""Hands that are skinned at once: what is in between of more does not stay in a core's cache."""
 
 
 class InputError(ValueError):
@@ -143,14 +145,22 @@ class PosedHand:
         return torch.cat([self.joints, self.tips(tips)], dim=-2)[..., list(OPENPOSE), :]
 
     def _skin(self, rows: slice | list[int]) -> Float[Tensor, "*batch k 3"]:
+        """Some vertices; on a CPU those of many hands TOGETHER at a time."""
+        count, hands = len(self.joints), self.joints[..., 0, 0].numel()
+        is_small = self.joints.ndim == 2 or hands <= TOGETHER or self.joints.device.type != "cpu"
+        if rows != slice(None) or is_small:
+            return self._place(rows).mT
+        size = max(1, TOGETHER * count // hands)
+        return torch.cat([self[k : k + size]._place(rows) for k in range(0, count, size)]).mT
+
+    def _place(self, rows: slice | list[int]) -> Float[Tensor, "*batch 3 k"]:
         r"""Linear blend skinning of some vertices: $v' = \sum_j w_{vj} (G_j (v - J_j) + p_j)$.
 
         Coordinates come before vertices until the end, so that every sum runs along the vertices; and sums go where
         their first term lies, since the system takes longer to give new memory than they take.
         """
         model, shaped = self.shaped.model, self.shaped
-        R = self.R.expand(*self.joints.shape[:-2], -1, -1, -1)
-        bend = (R[..., 1:, :, :] - torch.eye(3, dtype=R.dtype, device=R.device)).flatten(-3)
+        bend = (self.R[..., 1:, :, :] - torch.eye(3, dtype=self.R.dtype, device=self.R.device)).flatten(-3)
         posedirs = model.posedirs_by_axis[..., rows]  # (135, 3, k)
         rest = (bend @ posedirs.flatten(1)).unflatten(-1, posedirs.shape[1:])
         rest += model.v_template[rows].mT + torch.einsum("...s,vcs->...cv", shaped.betas, model.shapedirs[rows])
@@ -160,7 +170,7 @@ class PosedHand:
         placed = torch.addcmul(blended[..., 3, :], blended[..., 0, :], rest[..., 0, None, :])
         for c in (1, 2):
             placed.addcmul_(blended[..., c, :], rest[..., c, None, :])
-        return placed.mT
+        return placed
 
 
 def load_hand(path: str | Path | None = None) -> HandModel:

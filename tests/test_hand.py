@@ -15,7 +15,7 @@ from smplx.utils import Struct
 from torch import Tensor
 
 from handdiff_lib import rotation
-from handdiff_lib.hand import OPEN_HAND, HandModel, InputError, hand_from_arrays, load_hand
+from handdiff_lib.hand import OPEN_HAND, TOGETHER, HandModel, InputError, hand_from_arrays, load_hand
 from handdiff_lib.motion import HandMotion
 from handdiff_lib.topology import CHAIN, FINGERS, JOINTS, OPENPOSE, PARENTS, TIPS
 
@@ -192,7 +192,7 @@ def test_only_the_tips_are_skinned_for_tips(hand, generator):
     torch.testing.assert_close(spoilt.shape(betas).pose(R, transl).tips(), hand.shape(betas).pose(R, transl).tips())
 
 
-@pytest.mark.parametrize("shape", [(), (3,), (2, 5)], ids=str)
+@pytest.mark.parametrize("shape", [(), (3,), (2, 5), (2 * TOGETHER + 3,), (3, TOGETHER)], ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_any_batch_shape_and_dtype(hand, generator, shape, dtype):
     """A batch is its members, one by one."""
@@ -216,6 +216,16 @@ def test_one_shape_serves_many_poses(hand, generator):
     each = hand.shape(betas[:1].expand(4, -1)).pose(R, transl)
     torch.testing.assert_close(one.skin(), each.skin())
     torch.testing.assert_close(one.joints21(), each.joints21())
+
+
+def test_some_of_many_hands_are_those_of_all(hand, generator):
+    """Each with its own shape, or all with one."""
+    rotvec, betas, transl = random_pose((12,), generator)
+    R = rotation.exp(rotvec)
+    for shape in (betas, betas[0]):
+        posed = hand.shape(shape).pose(R, transl)
+        torch.testing.assert_close(posed[5:9].skin(), posed.skin()[5:9])
+        torch.testing.assert_close(posed[5:9].joints21(), posed.joints21()[5:9])
 
 
 def small(hand: HandModel) -> HandModel:

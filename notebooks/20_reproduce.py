@@ -117,8 +117,9 @@ show(buttons(fig, scenes))
 # - The learned baselines, after PoseBERT {cite:p}`posebert`, SmoothNet {cite:p}`smoothnet` and others, are written anew
 #   and trained on our data, for the steps that stand beside their names.
 #   `handdiff` had those that are printed below; the rows *ours* had the steps of the baselines.
-# - All networks see the same estimate through windows of the same length.
-#   But ours, and the rows *ours*, are also told the Gaussian means of the estimate, made from the whole clip (page 10).
+#   The row *also on pairs* has learned from MediaPipe's own output as well, for a table further down.
+# - The baselines see the estimate through windows of 32 frames, about as long as their authors' are.
+#   Ours, and the rows *ours*, see the clip whole, and are told its Gaussian means (page 10).
 #   That is part of the method, and a head start: a filter is in it.
 # - The *oracle* removes all of the error that changes, and leaves what is constant in a clip.
 

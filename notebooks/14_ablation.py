@@ -49,7 +49,7 @@ seed = 0
 # The networks are small and trained briefly, so that each row can be trained several times.
 # They are measured on takes that none of them has seen, with simulated noise like that of a weak estimator.
 # Each answers with the weights of its last step, and nothing is left as it is for being clean (page 15).
-# After so few steps it is a matter of chance what a network takes for clean, and that would decide more than the rows do.
+# After so few steps it is chance what a network takes for clean, and that would decide more than the rows do.
 
 # %%
 import json
@@ -316,8 +316,8 @@ for above, below in pairwise(ladder):
 # - It is about small networks after a short training.
 #   A part may help only once the network is good enough, or only while it is not.
 # - States take longer to learn than poses.
-#   After these few steps every row that learns them still calls every frame the same state, which is why their F1 is one
-#   number; the weights that ship tell the states apart (page 12).
+#   After these few steps the rows that learn them still call every frame the same state, so their F1 is one number;
+#   the weights that ship tell the states apart (page 12).
 # - The factors of the three added losses are those of one configuration; a part with another factor is another part.
 # - Every row, the first one too, is told the Gaussian means of the estimate (page 10), so much of the shaking is gone
 #   before any part of the method has a say.

@@ -12,12 +12,13 @@ from handdiff_lib.baselines import GRIDS
 from handdiff_lib.bench import RefiningTime, TrainingSpeed
 from handdiff_lib.checkpoint import DEFAULT_WEIGHTS
 from handdiff_lib.contestants import SHOWN, learned, ours
-from handdiff_lib.hand import InputError
+from handdiff_lib.hand import HandModel, InputError
 from handdiff_lib.layers import LayerTime
 from handdiff_lib.protocol import OURS, Clips
 from handdiff_lib.rival_runs import save_rival
 from handdiff_lib.rivals import RivalConfig, make_rival
 from handdiff_lib.synth import synthesize
+from handdiff_lib.train import TrainConfig, TrainState, new_state
 from handdiff_lib.twin_trials import contender
 
 
@@ -97,10 +98,17 @@ def test_two_models_of_one_name_are_refused(hand):
 
 
 def test_table3_trains_every_row(folder, clips, monkeypatch, capsys):
-    """Runs are short-circuited to the weights that ship: what is looked at is the table."""
+    """Runs are short-circuited to untrained weights: what is looked at is the table, and whose last step it asks."""
+    asked = []
+
+    def untrained(path: Path, cfg: TrainConfig, hand: HandModel) -> TrainState:
+        asked.append((path.parent.name, path.name, cfg.N))
+        return new_state(cfg, hand)
+
     monkeypatch.setattr(training_trials, "training_run", lambda *_: iter(()))
-    monkeypatch.setattr(training_trials, "load_denoiser", lambda _: contestants.load_denoiser(None))
+    monkeypatch.setattr(training_trials, "load_state", untrained)
     training_trials.bench_table3(Path("none"), quick=True)
+    assert asked[:2] == [("deterministic-0", "checkpoint.safetensors", 0), ("diffusion-0", "checkpoint.safetensors", 4)]
     kept = json.loads((folder / "outputs/bench/table3.json").read_text())
     assert list(kept["rows"]) == ["deterministic", "diffusion", "state", "kinetics", "stability"]
     assert kept["steps"] == 5

@@ -5,9 +5,11 @@ double backticks, roles, and `::` before such a block.
 """
 
 import re
+from pathlib import Path
 
 from sphinx.application import Sphinx
 
+CLONE = Path(__file__).resolve().parents[2]
 CODE = re.compile(r"(?<![`:\w])`([^`\n]+)`(?!`)")
 DISPLAY = re.compile(r"\$\$(.+?)\$\$", re.DOTALL)
 INLINE = re.compile(r"(?<!\$)\$([^$]+?)\$(?!\$)", re.DOTALL)
@@ -28,9 +30,9 @@ def _rewrite(app: Sphinx, what: str, name: str, thing: object, options: object, 
 
 
 def _shorten_names(app: Sphinx, page: str, template: str, context: dict, doctree: object) -> None:
-    """`~module.Name` stays in signatures that Sphinx cannot take apart; show `Name`."""
+    """`~module.Name` stays in signatures that Sphinx cannot take apart; show `Name`. Paths begin in the clone."""
     if 'class="sig-param"' in (context.get("body") or ""):
-        context["body"] = re.sub(r"~(?:[a-z_]\w*\.)+(?=[A-Z])", "", context["body"])
+        context["body"] = re.sub(r"~(?:[a-z_]\w*\.)+(?=[A-Z])", "", context["body"]).replace(f"{CLONE}/", "")
 
 
 def to_rst(text: str) -> str:

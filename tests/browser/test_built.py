@@ -43,6 +43,11 @@ def test_every_page_says_what_it_is():
         assert len(told["description"][0]) <= 203, page
 
 
+def test_no_page_says_where_it_was_built():
+    for page in every_page():
+        assert str(BOOK.parents[1]) not in page.read_text(), page
+
+
 def test_no_two_pages_of_the_book_have_the_same_description():
     told = [tags(page)["description"][0] for page in sorted((BOOK / "book").rglob("*.html"))]
     assert len(told) >= 25

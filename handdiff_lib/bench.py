@@ -93,7 +93,7 @@ def refining_times(
 ) -> Iterator[RefiningTime]:
     """Time our presets and the filters on a noisy made-up clip of the first length, the recommended one on all.
 
-    `quick` leaves out presets that ask the network for each frame by itself, which take a hundred times as long.
+    `quick` leaves out presets that ask the network for each frame by itself, which take fifteen times as long.
     """
     truth = synthesize(hand, seed=7, frames=max(lengths)).motion
     noisy = simulated_estimate(truth, hand, NoiseConfig.hamer_like(), seed=7)

@@ -27,6 +27,7 @@ from handdiff_lib.metrics import (
     auc,
     from_wrist,
     jitter_mm,
+    joint_error_mm,
     mje_mm,
     require_same_track,
     rotation_error_deg,
@@ -90,8 +91,8 @@ def frame_scores(
     aligned, officially = align_both_ways(p, g)
     values = {
         "mje_mm": mje_mm(p, g),
-        "p_mje_mm": 1000 * (aligned - g).norm(dim=-1).mean(-1),
-        "p_mje_official_mm": 1000 * (officially - g).norm(dim=-1).mean(-1),
+        "p_mje_mm": joint_error_mm(aligned, g),
+        "p_mje_official_mm": joint_error_mm(officially, g),
         "auc": auc(p, g),
         "p_auc": auc(aligned, g),
         "finger_deg": rotation_error_deg(pred.R[:, 1:], truth.R[:, 1:]).mean(-1),
@@ -169,7 +170,7 @@ def _sampled(
     values = {
         "energy_mm": 1000 * energy_score(drawn[:, :, 1:], g[:, 1:]).mean(-1),
         "sample_crps_mm": 1000 * sample_crps(drawn[:, :, 1:], g[:, 1:]).mean((-1, -2)),
-        "best_mje_mm": 1000 * (drawn - g).norm(dim=-1).mean(-1).amin(0),
+        "best_mje_mm": joint_error_mm(drawn, g).amin(0),
         "range_coverage": is_in_range(drawn[:, :, 1:], g[:, 1:]).to(g).mean((-1, -2)),
     }
     return {key: _where(value, known) for key, value in values.items()}

@@ -133,27 +133,23 @@ class PosedHand:
         return PosedHand(shaped, self.R[part], self.R_world_joint[part], self.joints[part])
 
     def skin(self) -> Float[Tensor, "*batch v 3"]:
-        """All vertices."""
-        return self._skin(slice(None))
+        """All vertices; on a CPU, those of many hands TOGETHER at a time."""
+        hands = self.joints[..., 0, 0].numel()
+        if self.joints.ndim == 2 or hands <= TOGETHER or self.joints.device.type != "cpu":
+            return self._placed(slice(None)).mT
+        count = len(self.joints)
+        size = max(1, TOGETHER * count // hands)
+        return torch.cat([self[k : k + size]._placed(slice(None)) for k in range(0, count, size)]).mT
 
     def tips(self, convention: str = "smplx") -> Float[Tensor, "*batch 5 3"]:
         """The five finger-tip vertices (see `topology.TIPS`), without skinning the other 773."""
-        return self._skin(list(TIPS[convention]))
+        return self._placed(list(TIPS[convention])).mT
 
     def joints21(self, tips: str = "smplx") -> Float[Tensor, "*batch 21 3"]:
         """Joints and tips in the 21-joint OpenPose order: wrist, then thumb to little, four each."""
         return torch.cat([self.joints, self.tips(tips)], dim=-2)[..., list(OPENPOSE), :]
 
-    def _skin(self, rows: slice | list[int]) -> Float[Tensor, "*batch k 3"]:
-        """Some vertices; on a CPU those of many hands TOGETHER at a time."""
-        count, hands = len(self.joints), self.joints[..., 0, 0].numel()
-        is_small = self.joints.ndim == 2 or hands <= TOGETHER or self.joints.device.type != "cpu"
-        if rows != slice(None) or is_small:
-            return self._place(rows).mT
-        size = max(1, TOGETHER * count // hands)
-        return torch.cat([self[k : k + size]._place(rows) for k in range(0, count, size)]).mT
-
-    def _place(self, rows: slice | list[int]) -> Float[Tensor, "*batch 3 k"]:
+    def _placed(self, rows: slice | list[int]) -> Float[Tensor, "*batch 3 k"]:
         r"""Linear blend skinning of some vertices: $v' = \sum_j w_{vj} (G_j (v - J_j) + p_j)$.
 
         Coordinates come before vertices until the end, so that every sum runs along the vertices; and sums go where

@@ -17,17 +17,22 @@ from handdiff_lib.topology import FREE, STATES
 
 def mje_mm(pred: Float[Tensor, "*b t k 3"], truth: Float[Tensor, "*b t k 3"]) -> Float[Tensor, "*b t"]:
     """Mean joint error with both wrists (joint 0) put on one point, mm, averaged over joints, the wrist included."""
-    return 1000 * (from_wrist(pred) - from_wrist(truth)).norm(dim=-1).mean(-1)
+    return joint_error_mm(from_wrist(pred), from_wrist(truth))
+
+
+def joint_error_mm(pred: Float[Tensor, "*b k 3"], truth: Float[Tensor, "*#b k 3"]) -> Float[Tensor, "*b"]:
+    """Mean distance of joints as they stand, mm."""
+    return 1000 * (pred - truth).norm(dim=-1).mean(-1)
 
 
 def p_mje_mm(pred: Float[Tensor, "*b t k 3"], truth: Float[Tensor, "*b t k 3"]) -> Float[Tensor, "*b t"]:
     """Mean joint error after the best rotation, scale and shift of each frame, mm: only the pose's shape counts."""
-    return 1000 * (align(pred, truth) - truth).norm(dim=-1).mean(-1)
+    return joint_error_mm(align(pred, truth), truth)
 
 
 def p_mje_official_mm(pred: Float[Tensor, "*b t k 3"], truth: Float[Tensor, "*b t k 3"]) -> Float[Tensor, "*b t"]:
     """`p_mje_mm` where the rotation may also be a reflection, as the DexYCB and HO3D evaluators allow: never larger."""
-    return 1000 * (align(pred, truth, may_reflect=True) - truth).norm(dim=-1).mean(-1)
+    return joint_error_mm(align(pred, truth, may_reflect=True), truth)
 
 
 def align(

@@ -10,7 +10,7 @@ Beside the methods stand
     bound      an oracle that removes everything but the constant part of the error and the wrong shape
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -193,17 +193,19 @@ def compare(
 
 def scored(name: str, answers: list[HandMotion], cases: list[Case], hand: HandModel) -> Scorecard:
     """The scorecard of one method's answers; the draws of a clip are one sequence, unless there is a single clip."""
-
-    def one(pair: tuple[HandMotion, Case]) -> FrameScores:
-        answer, case = pair
-        valid = case.estimate.valid | is_short_gap(case.estimate.valid, GAP)
-        return frame_scores(case.clip, replace(answer, valid=valid), case.truth, hand, case.state)
-
     alone = len({case.clip for case in cases}) == 1
     parts: dict[str, list[FrameScores]] = {}
-    for k, found in enumerate(in_threads(one, zip(answers, cases, strict=True))):
+    pairs = zip(answers, cases, strict=True)
+    for k, found in enumerate(in_threads(lambda pair: case_scores(*pair, hand), pairs)):
         parts.setdefault(f"{found.name} {k}" if alone else found.name, []).append(found)
     return Scorecard(name, tuple(together(clip, draws) for clip, draws in parts.items()))
+
+
+def case_scores(answer: HandMotion, case: Case, hand: HandModel, samples: Sequence[HandMotion] = ()) -> FrameScores:
+    """All metrics of an answer, and of samples drawn beside it; gaps up to GAP count as answered."""
+    valid = case.estimate.valid | is_short_gap(case.estimate.valid, GAP)
+    first, *others = (replace(one, valid=valid) for one in (answer, *samples))
+    return frame_scores(case.clip, first, case.truth, hand, case.state, others)
 
 
 def together(name: str, draws: list[FrameScores]) -> FrameScores:

@@ -32,7 +32,7 @@ def bench_speed(quick: bool = False, threads: int = 2) -> None:
     """
     torch.set_num_threads(threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    found = {"threads": threads, "refining": _refining((128,) if quick else (128, 1280), quick)}
+    found = {"threads": threads, "refining": _refining(quick)}
     found["metrics"] = _scoring(2560 if quick else 20480)
     found["layers"] = _layers(device, BATCHES[:2] if quick else BATCHES)
     if not quick:
@@ -40,12 +40,12 @@ def bench_speed(quick: bool = False, threads: int = 2) -> None:
     keep("speed.json", found)
 
 
-def _refining(lengths: tuple[int, ...], quick: bool) -> list[dict]:
+def _refining(quick: bool) -> list[dict]:
     (model, card), hand = load_denoiser(), load_hand()
     peak = matrix_rate(torch.float32, torch.device("cpu"))
     title = f"refining, {card['name']}, CPU; matrix peak measured {peak / 1e9:.0f} GFLOP/s"
     table = Table("", "frames", "ms", "x real time", "times ours", "of the peak", title=title, title_justify="left")
-    rows = list(benchmarks.refining_times(model, card, hand, lengths, quick))
+    rows = list(benchmarks.refining_times(model, card, hand, (128,) if quick else (128, 1280), quick))
     for row in rows:
         ratio = row.seconds / row.frames / (rows[0].seconds / rows[0].frames)
         share = f"{row.flops / row.seconds / peak:.1%}" if row.flops else "–"

@@ -9,7 +9,7 @@ of both, with the samples that each has:
 and of a hand that is not seen for a second: GAP frames in the middle of every clip are taken away.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,11 +19,10 @@ from rich.table import Table
 from handdiff_lib import rotation
 from handdiff_lib.checkpoint import load_denoiser
 from handdiff_lib.contestants import refiner_of
-from handdiff_lib.framescore import FrameScores, frame_scores
+from handdiff_lib.framescore import FrameScores
 from handdiff_lib.hand import HandModel, load_hand
 from handdiff_lib.motion import HandMotion
-from handdiff_lib.protocol import GAP, SEED, Case, Refiner, simulated
-from handdiff_lib.refine import is_short_gap
+from handdiff_lib.protocol import GAP, SEED, Case, Refiner, case_scores, simulated
 from handdiff_lib.results import keep, print_wide, provenance
 from handdiff_lib.scorecard import Scorecard
 from handdiff_lib.terminal import progress_bars, teller
@@ -95,21 +94,12 @@ def cards_of(name: str, one: Contender, cases: list[Case], samples: int, hand: H
         answer = one.answer(case.estimate)
         walks = [one.walk(seed)(case.estimate) for seed in range(samples)]
         for way, drawn in (("chain", walks), ("doubt", from_doubt(answer, samples, number))):
-            parts[way].append(_scored(case, answer, case.truth, hand, drawn))
+            parts[way].append(case_scores(answer, case, hand, drawn))
         unseen = hide(case.estimate)
         only = replace(case.truth, valid=case.estimate.valid & ~unseen.valid)
-        parts["gap"].append(_scored(case, one.answer(unseen), only, hand, ()))
+        parts["gap"].append(case_scores(one.answer(unseen), replace(case, truth=only), hand))
     said = {"chain": "samples of the chain", "doubt": "samples of the doubt", "gap": "within the gap"}
     return {f"{name}, {way}": Scorecard(f"{name}, {said[way]}", tuple(rows)) for way, rows in parts.items()}
-
-
-def _scored(
-    case: Case, answer: HandMotion, truth: HandMotion, hand: HandModel, drawn: Sequence[HandMotion]
-) -> FrameScores:
-    """Gaps up to GAP count as answered, as in every table."""
-    valid = case.estimate.valid | is_short_gap(case.estimate.valid, GAP)
-    answers = (replace(one, valid=valid) for one in (answer, *drawn))
-    return frame_scores(case.clip, next(answers), truth, hand, case.state, tuple(answers))
 
 
 def from_doubt(answer: HandMotion, count: int, seed: int) -> list[HandMotion]:

@@ -44,12 +44,15 @@
     for (const word of document.querySelectorAll(".bd-article :not(pre) > code .pre")) {
       if (word.textContent.length > 30) word.style.whiteSpace = "normal"; // else a call runs out of a phone
     }
+  };
+
+  const reach = () => {
     for (const wide of document.querySelectorAll("article table, mjx-container[display='true'], article pre")) {
       if (wide.scrollWidth > wide.clientWidth) wide.tabIndex = 0; // so that the arrow keys scroll it
     }
   };
 
   if (window.Plotly) drawWhenNear();
-  window.addEventListener("load", mend);
-  window.addEventListener("resize", mend); // a narrower page has more that must scroll
+  window.addEventListener("load", () => { mend(); reach(); });
+  window.addEventListener("resize", reach); // a narrower page has more that must scroll
 })();
